@@ -1,0 +1,1 @@
+"""The shared ground: formats, sealing and errors. Pure: no clock, no I/O."""
