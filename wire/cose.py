@@ -11,13 +11,16 @@ exist so that tests hold the two paths equal.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from .encoding import Tag, decode, encode
 from .errors import MalformedError, VerificationError
+
+if TYPE_CHECKING:
+    from pycose.keys.cosekey import CoseKey
 
 COSE_SIGN1_TAG: Final = 18
 ALG_EDDSA: Final = -8
@@ -28,14 +31,24 @@ MAX_SIGN1_BYTES: Final = 65_536
 # Group order L (RFC 8032, section 5.1) and field prime.
 _L: Final = 2**252 + 27742317777372353535851937790883648493
 _P: Final = 2**255 - 19
+
+
+def _little(text: str) -> int:
+    return int.from_bytes(bytes.fromhex(text), "little")
+
+
 # y coordinates of the eight points of small order; both signs of x are meant. Tests recompute them.
 _SMALL_ORDER_Y: Final = frozenset(
     (
         0,
         1,
         _P - 1,
-        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
-        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+        int.from_bytes(
+            bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+        ),
+        int.from_bytes(
+            bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
+        ),
     )
 )
 _Y_MASK: Final = (1 << 255) - 1
@@ -147,7 +160,7 @@ def sign1_with_library(payload: bytes, key: Ed25519PrivateKey, protected: dict[i
     :raises MalformedError: ``BAD_ALG`` for anything but EdDSA with an optional content type.
     """
     from pycose.headers import Algorithm, ContentType
-    from pycose.messages import Sign1Message
+    from pycose.messages.sign1message import Sign1Message
 
     if protected.get(HEADER_ALG) != ALG_EDDSA:
         raise MalformedError("BAD_ALG", "only EdDSA is signed here")
@@ -166,7 +179,7 @@ def verify_with_library(data: bytes, public_key: bytes) -> bool:
 
     :raises MalformedError: as :func:`decode_sign1`.
     """
-    from pycose.messages import Sign1Message
+    from pycose.messages.sign1message import Sign1Message
 
     decode_sign1(data)
     message = Sign1Message.decode(data)
@@ -174,8 +187,8 @@ def verify_with_library(data: bytes, public_key: bytes) -> bool:
     return bool(message.verify_signature())
 
 
-def _library_key(private: bytes | None, public: bytes) -> object:
-    from pycose.keys import OKPKey
+def _library_key(private: bytes | None, public: bytes) -> CoseKey:
     from pycose.keys.curves import Ed25519
+    from pycose.keys.okp import OKPKey
 
-    return OKPKey(crv=Ed25519, x=public, **({} if private is None else {"d": private}))
+    return OKPKey(crv=Ed25519, x=public, d=private or b"")

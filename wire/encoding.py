@@ -127,17 +127,8 @@ def _write(value: object, out: list[bytes]) -> None:
         _write(value.value, out)
     elif isinstance(value, (bytearray, memoryview)):
         _write_string(_BYTES, value, out)
-    elif isinstance(value, (str, int, dict, list, tuple)):
-        _write(_plain(value), out)
     else:
         raise MalformedError("CBOR_BAD_TYPE", f"a {kind.__name__} has no encoding here")
-
-
-def _plain(value: str | int | dict[object, object] | list[object] | tuple[object, ...]) -> object:
-    for base in (str, int, dict, list, tuple):
-        if isinstance(value, base):
-            return base(value)  # type: ignore[call-overload]
-    raise AssertionError("unreachable: the caller checked the types")
 
 
 def _utf8(value: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from .errors import MalformedError
 
@@ -35,7 +35,7 @@ class Fields:
         value = self._map[key]
         if type(value) is not kind:
             raise MalformedError("WRONG_TYPE", f"field {key} of the {self._what} has the wrong type")
-        return cast(T, value)
+        return value
 
     def optional(self, key: int | str, kind: type[T]) -> T | None:
         """Return a field or None where it is absent."""
