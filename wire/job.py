@@ -230,7 +230,11 @@ class Result:
 def _task(name: str) -> Task:
     if name not in TASKS:
         raise MalformedError("UNKNOWN_TASK", "the task is not known")
-    return cast(Task, name)
+    return name
+
+
+def _input_item(item: Input) -> object:
+    return item if isinstance(item, str) else [[turn.role, turn.content] for turn in item]
 
 
 def _input(item: object) -> Input:

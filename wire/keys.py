@@ -9,7 +9,7 @@ from COSE's private range and named in spec/wire.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Literal
 
 from cryptography.hazmat.primitives import hpke
@@ -120,4 +120,10 @@ class PublicKey:
         """
         fields = Fields(value, "public key", (1, 2))
         suite = suite_named(fields.text(1, 1, 16))
-        return cls(suite.name, fields.octets(2, suite.public_bytes))
+        return _validated(suite.name, fields.octets(2, suite.public_bytes))
+
+
+@lru_cache(maxsize=1024)
+def _validated(suite: SuiteName, raw: bytes) -> PublicKey:
+    """Return one object per key: a batch names the same reply key in every job."""
+    return PublicKey(suite, raw)
