@@ -1,0 +1,1 @@
+"""The client's commands; :mod:`ephemeralml.cli` puts them beside the workers'."""

@@ -1,0 +1,255 @@
+"""The SDK: trust, seal, submit, wait, open, verify.
+
+One synchronous core; :class:`AsyncClient` runs the same calls in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ..attestation.policy import TrustPolicy
+from ..attestation.verify import Endorsements
+from ..broker_config.blobs import BlobStore, get_content, put_content
+from ..broker_config.replies import ReplyQueue
+from ..broker_config.settings import BrokerSettings
+from ..broker_config.submit import Submitter
+from ..wire.encoding import sha256
+from ..wire.errors import DeliveryError, EndorsementsError, Error, FetchError, MalformedError
+from ..wire.header import JobHeader
+from ..wire.job import Job, Task
+from ..wire.keys import SuiteName
+from ..wire.opening import Opener
+from ..wire.pack import (
+    DEFAULT_PACK_JOBS,
+    PackReference,
+    SealedJob,
+    SealedReply,
+    decode_message,
+    decode_replies,
+    encode_jobs,
+    encode_message,
+)
+from ..wire.private_keys import PrivateKey
+from ..wire.sealing import Sealer
+from .inputs import InputItem
+from .judge import Judge, JobResult
+from .ticket import JobRecord, Ticket, TicketHead
+from .trust import Trust, VerifiedFleet
+
+NONCE_BYTES: Final = 16
+POLL_SECONDS: Final = 0.5
+#: A pack is closed early when its jobs hold this many bytes.
+PACK_BYTES: Final = 1 << 20
+
+
+@dataclass
+class Client:
+    """Submits jobs to attested workers and hands out verified results only.
+
+    ::
+
+        client = Client(broker, blobs, policy, endorsements)
+        with client.plan(client.trust_pool("minilm"), items, Path("my.ticket")) as ticket:
+            client.push(ticket)
+            for result in client.results(ticket, timeout_s=60):
+                print(result.custom_id, result.status)
+
+    :param policy: which workers and models are wanted. :param endorsements: roots to verify under.
+    """
+
+    broker: BrokerSettings
+    blobs: BlobStore
+    policy: TrustPolicy
+    endorsements: Endorsements
+    now: Callable[[], float] = time.time
+    trust: Trust = field(init=False)
+    discarded: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.trust = Trust(self.blobs, self.policy, self.endorsements, self.now)
+
+    def trust_pool(self, pool: str) -> VerifiedFleet:
+        """Verify and appraise a pool's workers; see :meth:`.trust.Trust.fleet`."""
+        return self.trust.fleet(pool)
+
+    def plan(
+        self,
+        fleet: VerifiedFleet,
+        items: Sequence[InputItem],
+        ticket_path: Path,
+        *,
+        task: Task = "embed",
+        suite: SuiteName = "xwing",
+        lifetime_s: int = 3600,
+        pack_jobs: int = DEFAULT_PACK_JOBS,
+    ) -> Ticket:
+        """Seal all items into packs and write the ticket; nothing is submitted yet.
+
+        :param lifetime_s: seconds after which workers refuse the jobs. :param pack_jobs: 1 to 1024.
+        :raises ConfigurationError: the ticket cannot be written.
+        """
+        seed = secrets.token_bytes(32)
+        reply_key = PrivateKey.from_seed(suite, seed).public_key
+        head = TicketHead(
+            pool=fleet.pool,
+            reply_to="reply." + secrets.token_hex(16),
+            suite=suite,
+            seed=seed.hex(),
+            model=fleet.model.id,
+            model_hash=fleet.model.manifest_hash.hex(),
+            not_after=int(self.now()) + lifetime_s,
+            policy=self.policy.model_dump_json(),
+        )
+        sealer = Sealer(fleet.fleet_key, "job", monotonic=time.monotonic)
+        sealed = []
+        for item in items:
+            job = Job(
+                head.model,
+                task,
+                item.texts,
+                item.parameters,
+                os.urandom(32),
+                os.urandom(NONCE_BYTES),
+                reply_key,
+                head.not_after,
+            )
+            sealed.append(_seal(sealer, head, fleet, item.custom_id, job))
+        ticket = Ticket.create(ticket_path, head)
+        ticket.plan(
+            (record for record, _ in sealed),
+            (encode_jobs(fleet.pool, jobs) for jobs in _packs([job for _, job in sealed], pack_jobs)),
+        )
+        return ticket
+
+    def push(self, ticket: Ticket, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Submit every pack of the ticket that the broker has not confirmed yet.
+
+        :param progress: called with the number of packs still to go.
+        :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
+        """
+        with Submitter(self.broker) as submitter:
+            for name, pack in list(ticket.pending_packs.items()):
+                submitter.submit(ticket.head.pool, self._message(pack))
+                ticket.submitted(name)
+                progress(len(ticket.pending_packs))
+
+    def results(
+        self, ticket: Ticket, timeout_s: float, progress: Callable[[int], None] = lambda _: None
+    ) -> Iterator[JobResult]:
+        """Yield each job's verified end once, in order of arrival, those of earlier runs first.
+
+        Stops after the last one, or when ``timeout_s`` seconds bring nothing new (see ``ticket.missing``).
+        Replies that do not verify are discarded and counted in :attr:`discarded`.
+
+        :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
+        """
+        opener = Opener([ticket.reply_key], "result")
+        judge = Judge(ticket.head, self.trust, opener)
+        for job_id, reply in ticket.replies.items():
+            yield judge.judge(ticket.jobs[job_id], reply, int(self.now()))
+        if not ticket.missing:
+            return
+        with ReplyQueue(self.broker, ticket.head.reply_to) as queue:
+            deadline = time.monotonic() + timeout_s
+            while ticket.missing and time.monotonic() < deadline:
+                delivery = queue.receive(min(POLL_SECONDS, timeout_s))
+                if delivery is None:
+                    continue
+                results = self._take(ticket, judge, delivery.body)
+                delivery.ack()
+                if results:
+                    deadline = time.monotonic() + timeout_s
+                    progress(len(ticket.missing))
+                yield from results
+
+    def _take(self, ticket: Ticket, judge: Judge, body: bytes) -> list[JobResult]:
+        """Judge a message's replies and store the sound ones; must be called before it is acknowledged."""
+        try:
+            message = decode_message(body)
+            if isinstance(message, PackReference):
+                message = get_content(self.blobs, message.digest.hex())
+            _, replies = decode_replies(message)
+        except MalformedError:
+            self.discarded += 1
+            return []
+        sound: list[tuple[SealedReply, JobResult]] = []
+        for reply in replies:
+            record = ticket.jobs.get(reply.job_id.hex())
+            if record is None or record.job_id not in ticket.missing:
+                continue
+            try:
+                sound.append((reply, judge.judge(record, reply, int(self.now()))))
+            except (FetchError, DeliveryError, EndorsementsError):
+                raise  # not judged: the message stays unacknowledged and comes again
+            except Error:
+                self.discarded += 1
+        ticket.received(ticket.head.pool, [reply for reply, _ in sound])
+        return [result for _, result in sound]
+
+    def _message(self, pack: bytes) -> bytes:
+        if len(pack) <= self.broker.inline_limit_bytes:
+            return encode_message(pack)
+        put_content(self.blobs, pack)
+        return encode_message(PackReference(sha256(pack), len(pack)))
+
+
+class AsyncClient:
+    """The same calls for asyncio; each runs in a thread, results come as an async iterator."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def trust_pool(self, pool: str) -> VerifiedFleet:
+        """See :meth:`Client.trust_pool`."""
+        return await asyncio.to_thread(self.client.trust_pool, pool)
+
+    async def plan(self, fleet: VerifiedFleet, items: Sequence[InputItem], ticket_path: Path) -> Ticket:
+        """See :meth:`Client.plan`."""
+        return await asyncio.to_thread(self.client.plan, fleet, items, ticket_path)
+
+    async def push(self, ticket: Ticket) -> None:
+        """See :meth:`Client.push`."""
+        await asyncio.to_thread(self.client.push, ticket)
+
+    async def results(self, ticket: Ticket, timeout_s: float) -> AsyncIterator[JobResult]:
+        """See :meth:`Client.results`."""
+        iterator = self.client.results(ticket, timeout_s)
+        while (result := await asyncio.to_thread(next, iterator, None)) is not None:
+            yield result
+
+
+def _seal(
+    sealer: Sealer, head: TicketHead, fleet: VerifiedFleet, custom_id: str, job: Job
+) -> tuple[JobRecord, SealedJob]:
+    job_id = os.urandom(16)
+    header = JobHeader(job_id, head.pool, fleet.fleet_key.key_id, head.reply_to, head.not_after).encode()
+    request = job.encode()
+    record = JobRecord(
+        job_id=job_id.hex(),
+        custom_id=custom_id,
+        header_hash=sha256(header).hex(),
+        request_hash=sha256(request).hex(),
+        nonce=job.nonce.hex(),
+        salt=job.salt.hex(),
+    )
+    return record, SealedJob(header, sealer.seal(header, request))
+
+
+def _packs(jobs: Sequence[SealedJob], pack_jobs: int) -> Iterator[list[SealedJob]]:
+    pack: list[SealedJob] = []
+    size = 0
+    for job in jobs:
+        if pack and (len(pack) >= pack_jobs or size + len(job.sealed.ciphertext) > PACK_BYTES):
+            yield pack
+            pack, size = [], 0
+        pack.append(job)
+        size += len(job.sealed.ciphertext)
+    if pack:
+        yield pack

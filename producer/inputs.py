@@ -1,0 +1,101 @@
+"""Reads input files: JSON lines or plain text, checked whole before anything is submitted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ..wire.errors import ConfigurationError, MalformedError
+from ..wire.job import MAX_INPUTS, Scalar
+
+MAX_LINE_BYTES: Final = 1 << 20
+MAX_ITEMS: Final = 50_000
+_KEYS: Final = frozenset({"id", "text", "inputs", "parameters"})
+
+
+@dataclass(frozen=True, slots=True)
+class InputItem:
+    """One job to be: the caller's own id, its texts, and engine parameters by name."""
+
+    custom_id: str
+    texts: tuple[str, ...] = field(repr=False)
+    parameters: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
+
+
+def read_inputs(path: Path) -> list[InputItem]:
+    """Read a file of inputs: ``.jsonl`` / ``.ndjson`` as JSON lines, anything else as one text per line.
+
+    A JSON line is a string, or an object with ``text`` or ``inputs`` (a list of texts) and optional
+    ``id`` and ``parameters``. Empty lines are skipped. Messages name lines, never contents.
+
+    :raises ConfigurationError: ``INPUT_UNREADABLE``.
+    :raises MalformedError: ``INPUT_EMPTY``, ``INPUT_LINE_TOO_LONG``, ``INPUT_NOT_JSON``, ``INPUT_NOT_UTF8``,
+        ``INPUT_BAD_ITEM``, ``INPUT_DUPLICATE_ID`` or ``INPUT_TOO_MANY``.
+    """
+    as_json = path.suffix.lower() in {".jsonl", ".ndjson"}
+    items: list[InputItem] = []
+    seen: set[str] = set()
+    for number, line in _lines(path):
+        item = _json_item(number, line) if as_json else InputItem(str(number), (line,))
+        if item.custom_id in seen:
+            raise MalformedError("INPUT_DUPLICATE_ID", f"line {number} repeats an id")
+        if len(items) >= MAX_ITEMS:
+            raise MalformedError("INPUT_TOO_MANY", f"more than {MAX_ITEMS} items; split the file")
+        seen.add(item.custom_id)
+        items.append(item)
+    if not items:
+        raise MalformedError("INPUT_EMPTY", "the input file has no lines with content")
+    return items
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while raw := file.readline(MAX_LINE_BYTES + 2):
+                number += 1
+                if len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
+                    raise MalformedError("INPUT_LINE_TOO_LONG", f"line {number} is over {MAX_LINE_BYTES} bytes")
+                try:
+                    text = raw.decode().strip()
+                except UnicodeDecodeError:
+                    raise MalformedError("INPUT_NOT_UTF8", f"line {number} is not UTF-8") from None
+                if text:
+                    yield number, text
+    except OSError as error:
+        raise ConfigurationError("INPUT_UNREADABLE", f"cannot read the input file: {error.strerror}") from None
+
+
+def _json_item(number: int, line: str) -> InputItem:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise MalformedError("INPUT_NOT_JSON", f"line {number} is not JSON") from None
+    if isinstance(value, str):
+        return InputItem(str(number), (value,))
+    if not isinstance(value, dict) or not value.keys() <= _KEYS or ("text" in value) == ("inputs" in value):
+        raise _bad(number, "needs 'text' or 'inputs', and only 'id' and 'parameters' beside")
+    texts = [value["text"]] if "text" in value else value["inputs"]
+    if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_INPUTS or not all(_text(t) for t in texts):
+        raise _bad(number, f"needs 1 to {MAX_INPUTS} texts")
+    custom_id = value.get("id", str(number))
+    if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 256:
+        raise _bad(number, "has an id that is not a text of 1 to 256 characters")
+    return InputItem(custom_id, tuple(texts), _parameters(number, value.get("parameters", {})))
+
+
+def _parameters(number: int, value: Any) -> dict[str, Scalar | list[Scalar]]:
+    if not isinstance(value, dict) or any(item is None or isinstance(item, dict) for item in value.values()):
+        raise _bad(number, "has parameters that are not plain values")
+    return value
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _bad(number: int, why: str) -> MalformedError:
+    return MalformedError("INPUT_BAD_ITEM", f"line {number} {why}")

@@ -1,0 +1,209 @@
+"""A ticket: everything a client needs to finish what it submitted, in one file.
+
+The file is a journal of JSON lines, readable by its owner only (mode 0600, because
+it holds the reply key's seed): a head, one line per job, one per pack that the
+broker took, one per reply that arrived. Each line is on disk before the act that
+depends on it, so a client that is killed at any point continues where it stopped:
+packs that were not confirmed are submitted again under the same job ids, replies
+are deduplicated by job id: the first sound one wins.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from ..wire.errors import ConfigurationError, MalformedError
+from ..wire.keys import SuiteName
+from ..wire.pack import SealedReply, decode_replies, encode_replies
+from ..wire.private_keys import PrivateKey
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TicketHead:
+    """What all jobs of a ticket share. ``policy`` is the trust policy's JSON text."""
+
+    pool: str
+    reply_to: str
+    suite: SuiteName
+    seed: str = field(repr=False)
+    model: str
+    model_hash: str
+    not_after: int
+    policy: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What the client must remember of one job to judge its answer; all in hexadecimal."""
+
+    job_id: str
+    custom_id: str
+    header_hash: str
+    request_hash: str
+    nonce: str
+    salt: str = field(repr=False)
+
+
+class Ticket:
+    """A ticket file that is open for appending; only one process holds it at a time.
+
+    Make one with :meth:`create`, continue one with :meth:`load`.
+    """
+
+    def __init__(self, file: IO[str], head: TicketHead) -> None:
+        self._file = file
+        self.head = head
+        self.jobs: dict[str, JobRecord] = {}
+        self.pending_packs: dict[str, bytes] = {}
+        self.replies: dict[str, SealedReply] = {}
+        self._packs = 0
+
+    @classmethod
+    def create(cls, path: Path, head: TicketHead) -> Ticket:
+        """Create a new ticket file.
+
+        :raises ConfigurationError: ``TICKET_EXISTS`` or ``TICKET_UNWRITABLE``.
+        """
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
+        except FileExistsError:
+            raise ConfigurationError("TICKET_EXISTS", "the ticket file exists already") from None
+        except OSError as error:
+            raise ConfigurationError("TICKET_UNWRITABLE", f"cannot create the ticket: {error.strerror}") from None
+        ticket = cls(_locked(os.fdopen(descriptor, "a+", encoding="utf-8")), head)
+        ticket._append([{"head": asdict(head)}])
+        return ticket
+
+    @classmethod
+    def load(cls, path: Path) -> Ticket:
+        """Open an existing ticket file.
+
+        :raises ConfigurationError: ``TICKET_MISSING``, ``TICKET_IN_USE`` or ``TICKET_DAMAGED``.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+        except OSError as error:
+            raise ConfigurationError("TICKET_MISSING", f"cannot open the ticket: {error.strerror}") from None
+        file = _locked(os.fdopen(descriptor, "a+", encoding="utf-8"))
+        try:
+            lines = _lines(file)
+            head = TicketHead(**lines[0]["head"])  # type: ignore[arg-type]
+            if head.version != VERSION:
+                raise ConfigurationError("TICKET_VERSION", "the ticket is of another version")
+            ticket = cls(file, head)
+            for line in lines[1:]:
+                ticket._apply(line)
+        except (KeyError, IndexError, TypeError, ValueError, MalformedError):
+            file.close()
+            raise ConfigurationError("TICKET_DAMAGED", "the ticket file is damaged") from None
+        return ticket
+
+    @property
+    def reply_key(self) -> PrivateKey:
+        """The private key that results are opened with."""
+        return PrivateKey.from_seed(self.head.suite, bytes.fromhex(self.head.seed))
+
+    @property
+    def missing(self) -> set[str]:
+        """Job ids (hexadecimal) that no reply has come for."""
+        return self.jobs.keys() - self.replies.keys()
+
+    def plan(self, records: Iterable[JobRecord], packs: Iterable[bytes]) -> None:
+        """Write down jobs and the packs that carry them, before anything is submitted."""
+        lines: list[dict[str, object]] = [{"job": asdict(record)} for record in records]
+        lines += [{"pack": str(self._packs + i), "data": _b64(pack)} for i, pack in enumerate(packs)]
+        for line in lines:
+            self._apply(line)
+        self._append(lines)
+
+    def submitted(self, name: str) -> None:
+        """Write down that the broker took a pack."""
+        self._record({"submitted": name})
+
+    def received(self, pool: str, replies: Iterable[SealedReply]) -> list[SealedReply]:
+        """Store judged replies that are new and ours; return those.
+
+        Only replies that were found sound belong here: the first one wins, and a
+        forged one must not take the place of the real one. They are on disk when this returns, so that the message may be acknowledged.
+        """
+        fresh = {
+            reply.job_id.hex(): reply
+            for reply in replies
+            if reply.job_id.hex() in self.jobs and reply.job_id.hex() not in self.replies
+        }
+        if fresh:
+            self._record({"replies": _b64(encode_replies(pool, list(fresh.values())))})
+        return list(fresh.values())
+
+    def close(self) -> None:
+        """Close the file and let others open it."""
+        self._file.close()
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _record(self, line: dict[str, object]) -> None:
+        self._append([line])
+        self._apply(line)
+
+    def _append(self, lines: Iterable[dict[str, object]]) -> None:
+        self._file.write("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _apply(self, line: dict[str, object]) -> None:
+        if "job" in line:
+            record = JobRecord(**line["job"])  # type: ignore[arg-type]
+            self.jobs[record.job_id] = record
+        elif "pack" in line:
+            self.pending_packs[str(line["pack"])] = _unb64(line["data"])
+            self._packs += 1
+        elif "submitted" in line:
+            self.pending_packs.pop(str(line["submitted"]), None)
+        elif "replies" in line:
+            for reply in decode_replies(_unb64(line["replies"]))[1]:
+                self.replies.setdefault(reply.job_id.hex(), reply)
+        else:
+            raise KeyError("unknown line")
+
+
+def _locked(file: IO[str]) -> IO[str]:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigurationError("TICKET_IN_USE", "another process is working on this ticket") from None
+    return file
+
+
+def _lines(file: IO[str]) -> list[dict[str, object]]:
+    """Return the lines; a last line that a crash cut short is dropped from the file."""
+    file.seek(0)
+    text = file.read()
+    whole = text[: text.rfind("\n") + 1]
+    if len(whole) < len(text):
+        os.ftruncate(file.fileno(), len(whole.encode()))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _unb64(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return base64.b64decode(value, validate=True)

@@ -1,0 +1,170 @@
+"""From announcements to a fleet that jobs may be sealed to.
+
+Trust is a type: only :class:`Trust` makes a :class:`VerifiedFleet`, and only to a
+``VerifiedFleet`` can a job be sealed. Each announcement's evidence is verified
+(genuine?), appraised against the policy (what I wanted?) and bound to the receipt
+key and to the announcement; whatever fails is left out, with its reason kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ..attestation.appraise import Appraisal, appraise
+from ..attestation.binding import check_binding
+from ..attestation.evidence import VerifiedEvidence
+from ..attestation.policy import TrustPolicy
+from ..attestation.verify import Endorsements, verify_evidence
+from ..broker_config.blobs import BlobStore
+from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity
+from ..wire.encoding import sha256
+from ..wire.errors import AppraisalError, ConfigurationError, EndorsementsError, Error, VerificationError
+from ..wire.header import check_pool
+from ..wire.keys import PublicKey
+
+CLOCK_SKEW_S: Final = 300
+_TOKEN: Final = object()
+
+
+@dataclass(frozen=True)
+class VerifiedWorker:
+    """One worker whose evidence is genuine, wanted and bound to its receipt key."""
+
+    body: AnnouncementBody
+    evidence: bytes = field(repr=False)
+    verified: VerifiedEvidence
+    appraisal: Appraisal
+
+
+@dataclass(frozen=True)
+class VerifiedFleet:
+    """A pool whose key may be sealed to; made by :meth:`Trust.fleet` only.
+
+    :param workers: by SHA-256 of their evidence. :param refused: worker ids with the code that kept them out.
+    """
+
+    pool: str
+    fleet_key: PublicKey
+    epoch: int
+    model: ModelIdentity
+    workers: Mapping[bytes, VerifiedWorker]
+    refused: tuple[tuple[str, str], ...]
+    token: object = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is not _TOKEN:
+            raise TypeError("a VerifiedFleet comes from Trust.fleet() only")
+
+
+@dataclass
+class Trust:
+    """Judges announcements under one policy. Keeps what it has verified.
+
+    :param now: wall clock, Unix seconds.
+    """
+
+    blobs: BlobStore
+    policy: TrustPolicy
+    endorsements: Endorsements
+    now: Callable[[], float]
+    _workers: dict[bytes, VerifiedWorker] = field(default_factory=dict)
+
+    def fleet(self, pool: str) -> VerifiedFleet:
+        """Fetch, verify and appraise the announcements of a pool.
+
+        :raises ConfigurationError: ``POOL_UNKNOWN``: nobody announced this pool.
+        :raises AppraisalError: ``NO_TRUSTED_WORKER``: some did, none is trusted; findings say why.
+        :raises DeliveryError: the blob store cannot be reached.
+        """
+        accepted: dict[bytes, VerifiedWorker] = {}
+        refused: list[tuple[str, str]] = []
+        names = sorted(self.blobs.list(announcement_prefix(check_pool(pool))))
+        for name in names:
+            try:
+                worker = self.worker_from(Announcement.decode(self.blobs.get(name)), pool)
+                self._check_fresh(worker)
+                accepted[sha256(worker.evidence)] = worker
+            except Error as error:
+                refused.append((name.rsplit("/", 1)[-1], error.code))
+        if not names:
+            raise ConfigurationError("POOL_UNKNOWN", f"no worker has announced the pool {pool!r}")
+        if not accepted:
+            raise AppraisalError(
+                "NO_TRUSTED_WORKER",
+                f"{len(refused)} announcement(s) for {pool!r}, none trusted: {_codes(refused)}",
+                findings=tuple((code, worker) for worker, code in refused),
+            )
+        newest = max(accepted.values(), key=lambda worker: (worker.body.epoch, worker.body.issued_at)).body
+        return VerifiedFleet(
+            pool, newest.fleet_key, newest.epoch, newest.model, accepted, tuple(refused), _TOKEN
+        )
+
+    def worker_from(self, announcement: Announcement, pool: str) -> VerifiedWorker:
+        """Verify one announcement and appraise it at its own time.
+
+        :raises Error: why it is not trusted.
+        """
+        evidence_hash = sha256(announcement.evidence)
+        known = self._workers.get(evidence_hash)
+        if known is None or known.body != announcement.body:
+            known = self._judge(announcement, announcement.body)
+            self._workers[evidence_hash] = known
+        if known.body.pool != pool:
+            raise VerificationError("ANNOUNCEMENT_POOL", "the announcement is for another pool")
+        return known
+
+    def worker(self, pool: str, evidence_hash: bytes) -> VerifiedWorker:
+        """Return the trusted worker that was attested by this evidence, however old it is by now.
+
+        :raises EndorsementsError: ``EVIDENCE_UNKNOWN``: nobody trusted has announced it.
+        """
+        known = self._workers.get(evidence_hash)
+        if known is not None and known.body.pool == pool:
+            return known
+        for name in self.blobs.list(announcement_prefix(pool)):
+            try:
+                announcement = Announcement.decode(self.blobs.get(name))
+                if sha256(announcement.evidence) == evidence_hash:
+                    return self.worker_from(announcement, pool)
+            except Error:
+                continue
+        raise EndorsementsError("EVIDENCE_UNKNOWN", "no trusted worker has announced this evidence")
+
+    def _check_fresh(self, worker: VerifiedWorker) -> None:
+        now = int(self.now())
+        if worker.body.not_after < now:
+            raise AppraisalError("ANNOUNCEMENT_EXPIRED", "the announcement has expired")
+        if now - worker.verified.issued_at > self.policy.max_evidence_age_s:
+            raise AppraisalError("EVIDENCE_STALE", "the evidence is older than the policy allows")
+
+    def _judge(self, announcement: Announcement, body: AnnouncementBody) -> VerifiedWorker:
+        if body.issued_at > self.now() + CLOCK_SKEW_S:
+            raise VerificationError("ANNOUNCEMENT_FUTURE", "the announcement is from the future")
+        evidence = announcement.evidence
+        # A leaf certificate lives three hours: the document is verified and appraised at its own time;
+        # fleet() then holds its age against the policy.
+        verified = verify_evidence(announcement.platform, evidence, self.endorsements, body.issued_at)
+        if abs(verified.issued_at - body.issued_at) > CLOCK_SKEW_S:
+            raise VerificationError("ANNOUNCEMENT_TIME", "evidence and announcement are of different times")
+        check_binding(verified, body.receipt_key, announcement.digest)
+        appraisal = appraise(verified, self.policy, body.issued_at)
+        if body.security_mode != appraisal.security_mode:
+            raise VerificationError("SECURITY_MODE_MISMATCH", "the announcement claims another security mode")
+        self._check_model(body.model)
+        return VerifiedWorker(body, evidence, verified, appraisal)
+
+    def _check_model(self, model: ModelIdentity) -> None:
+        wanted = {(entry.id, bytes.fromhex(entry.manifest_hash)) for entry in self.policy.models}
+        if (model.id, model.manifest_hash) not in wanted:
+            raise AppraisalError("MODEL_NOT_ALLOWED", "the policy does not name this model and manifest")
+
+
+def announcement_prefix(pool: str) -> str:
+    """Return the blob store prefix of a pool's announcements."""
+    return f"announcements/{pool}/"
+
+
+def _codes(refused: list[tuple[str, str]]) -> str:
+    return ", ".join(sorted({code for _, code in refused}))

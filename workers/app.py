@@ -1,0 +1,144 @@
+"""A worker as a process: Celery app, gate, task, drain."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery.signals import worker_shutdown, worker_shutting_down
+
+from ..broker_config.app import make_app
+from ..broker_config.blobs import make_blob_store
+from ..broker_config.health import queue_length
+from ..broker_config.profiles import broker_running
+from ..broker_config.queues import jobs_queue
+from ..broker_config.replies import ReplyPublisher
+from ..broker_config.settings import BrokerSettings
+from ..broker_config.submit import TASK_NAME
+from ..wire.errors import Error, KeyReleaseError
+from ..wire.exit_codes import exit_code
+from .boot import Boot, Booted
+from .drain import Drain
+from .gate import install_gate
+from .job_task import JobTask
+from .pipeline import Pipeline
+from .settings import WorkerSettings
+
+LOG: Final = logging.getLogger("ephemeralml.worker")
+DENIED_RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass
+class Worker:
+    """One worker process.
+
+    :param drain: leave with status 0 once the queue has stayed empty.
+    :param say: prints the worker's own lines (boot, ready, why it stopped).
+    """
+
+    settings: WorkerSettings
+    broker: BrokerSettings
+    drain: bool = False
+    say: Callable[[str], None] = lambda line: print(line, flush=True)
+
+    def run(self) -> int:
+        """Boot behind the gate, answer packs until told to stop; return the exit code."""
+        self._started = time.perf_counter()
+        self._task: JobTask | None = None
+        self._booted: Booted | None = None
+        self._stopping = threading.Event()
+        with broker_running(self.broker) as broker:
+            self.broker = broker
+            app = make_app(broker, pool=self.settings.pool)
+            app.task(name=TASK_NAME)(self._handle)
+            install_gate(app, self._boot)
+            worker_shutting_down.connect(self._on_stopping, weak=False)
+            worker_shutdown.connect(self._on_stopped, weak=False)
+            worker = app.Worker(
+                pool="threads",
+                concurrency=self.settings.concurrency,
+                queues=[jobs_queue(self.settings.pool)],
+                loglevel="WARNING",
+                without_gossip=True,
+                without_mingle=True,
+                without_heartbeat=True,
+                optimization="fair",
+                hostname=f"worker-{id(self):x}@ephemeralml",
+            )
+            try:
+                worker.start()
+            except SystemExit as stop:
+                return stop.code if isinstance(stop.code, int) else 1
+            return int(worker.exitcode or 0)
+
+    def _handle(self, message: bytes) -> None:
+        assert self._task is not None  # noqa: S101 - the gate opens after boot
+        self._task(message)
+
+    def _boot(self) -> int:
+        attempt = 0
+        while True:
+            boot = Boot(self.settings, make_blob_store(self.broker))
+            try:
+                self._open(boot, boot.run())
+                return 0
+            except KeyReleaseError as error:
+                self.say(f"key release refused: {error}; nothing was taken off the queue")
+                if self.settings.on_denied == "exit":
+                    return exit_code(error)
+            except Error as error:
+                self.say(f"boot failed: {error}; nothing was taken off the queue")
+                return exit_code(error)
+            delay = DENIED_RETRY_SECONDS[min(attempt, len(DENIED_RETRY_SECONDS) - 1)]
+            attempt += 1
+            if self._stopping.wait(delay):
+                return 0
+
+    def _open(self, boot: Boot, booted: Booted) -> None:
+        self._booted = booted
+        pipeline = Pipeline(booted.identity, booted.opener, booted.runner.run, time.time, time.monotonic)
+        self._task = JobTask(
+            pipeline,
+            boot.blobs,
+            ReplyPublisher(self.broker).publish,
+            self.broker.inline_limit_bytes,
+            self._stopping,
+        )
+        if self.drain:
+            task = self._task
+            Drain(
+                lambda: queue_length(self.broker, self.settings.pool),
+                lambda: task.in_work,
+                self.settings.drain_idle_seconds,
+            ).start()
+        identity = booted.identity
+        total = time.perf_counter() - self._started
+        self.say(
+            f"ready: pool {identity.pool} worker {identity.worker_id.hex()} epoch {booted.epoch} "
+            f"model {identity.model.id} engine {identity.engine.backend}/{identity.engine.precision} "
+            f"mode {identity.security_mode} | {boot.stages} | gate open after {total:.2f}s"
+        )
+
+    def _on_stopping(self, **_: Any) -> None:
+        self.say("stopping: no new messages are taken; finishing what is in work")
+
+    def _on_stopped(self, **_: Any) -> None:
+        self._stopping.set()
+        if self._booted is not None:
+            self._booted.runner.batcher.close()
+        if self._task is not None:
+            self._task.pipeline.forget()
+        self.say("stopped: keys dropped")
+
+
+def configure_logging() -> None:
+    """Log job counts and codes only, to stderr; Celery's own loggers at warnings."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    LOG.setLevel(logging.INFO)

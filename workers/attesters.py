@@ -1,0 +1,21 @@
+"""Makes the attester of the platform that the settings name."""
+
+from __future__ import annotations
+
+from ..attestation.attest import Attester
+from ..attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
+from ..wire.errors import ConfigurationError
+from .settings import WorkerSettings
+
+
+def make_attester(settings: WorkerSettings) -> Attester:
+    """Return the attester of this worker's platform.
+
+    :raises ConfigurationError: the platform's own settings are missing.
+    """
+    if settings.simulated_root is None:
+        raise ConfigurationError(
+            "SIMULATED_ROOT_MISSING", "platform 'simulated' needs EPHEMERALML_WORKER_SIMULATED_ROOT"
+        )
+    root = DevelopmentRoot.load(settings.simulated_root)
+    return SimulatedAttester(root, development_pcrs(settings.simulated_image))

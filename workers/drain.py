@@ -1,0 +1,43 @@
+"""Scale to zero: stop the worker once its queue has stayed empty."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from celery.worker import state
+
+from ..wire.errors import DeliveryError
+
+POLL_SECONDS: Final = 0.25
+
+
+class Drain(threading.Thread):
+    """Asks Celery for a warm shutdown when nothing was waiting or in work for a while.
+
+    :param waiting: how many messages wait in the queue. :param in_work: how many are in work here.
+    :param idle_seconds: how long both must stay at zero.
+    """
+
+    def __init__(
+        self, waiting: Callable[[], int], in_work: Callable[[], int], idle_seconds: float
+    ) -> None:
+        super().__init__(name="drain", daemon=True)
+        self._waiting = waiting
+        self._in_work = in_work
+        self._idle_seconds = idle_seconds
+
+    def run(self) -> None:
+        """Poll until idle for long enough, then set Celery's stop flag (exit status 0)."""
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < self._idle_seconds:
+            time.sleep(POLL_SECONDS)
+            try:
+                busy = self._in_work() > 0 or self._waiting() > 0
+            except DeliveryError:
+                busy = True  # an unreachable broker is not an empty queue
+            if busy:
+                idle_since = time.monotonic()
+        state.should_stop = 0

@@ -1,0 +1,216 @@
+"""The way of a job through a worker: check, open, run, receipt, seal.
+
+Pure but for the engine and the clocks it is given: it takes a pack and returns
+what is to be published. Every job whose header can be read gets exactly one
+signed outcome; whatever goes wrong with one job stays with that job, and an
+error never says more than a code.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from ..receipts.outcome import Status
+from ..wire.encoding import sha256
+from ..wire.errors import EngineError, Error, MalformedError
+from ..wire.header import JobHeader, ReplyHeader
+from ..wire.job import Job, Output, Response, Result
+from ..wire.keys import PublicKey
+from ..wire.opening import Opener
+from ..wire.pack import SealedJob, SealedReply, decode_jobs
+from ..wire.sealing import Sealer
+from .identity import WorkerIdentity
+
+REPLAY_JOBS: Final = 8192
+REPLY_SEALERS: Final = 256
+
+
+class Runner(Protocol):
+    """Runs opened jobs; one bad job never fails its neighbours."""
+
+    def __call__(self, jobs: Sequence[Job]) -> Sequence[tuple[Output, ...] | EngineError]:
+        """Return, for each job in order, its outputs or what went wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply and the queue it goes to."""
+
+    reply_to: str
+    sealed: SealedReply
+
+
+@dataclass(slots=True)
+class _Work:
+    """One job on its way through the pipeline."""
+
+    header_bytes: bytes
+    header: JobHeader
+    request: bytes = b""
+    job: Job | None = None
+    reply: SealedReply | None = None
+
+
+class Refusal(Exception):
+    """A job that ends before it runs: its terminal status and stable code."""
+
+    def __init__(self, status: Status, code: str) -> None:
+        super().__init__(code)
+        self.status: Status = status
+        self.code = code
+
+
+@dataclass
+class Pipeline:
+    """Answers packs for one worker. Safe for threads.
+
+    :param unix: wall clock, Unix seconds. :param monotonic: seconds, for durations and rekeying.
+    """
+
+    identity: WorkerIdentity
+    opener: Opener
+    runner: Runner
+    unix: Callable[[], float]
+    monotonic: Callable[[], float]
+    _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
+    _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, pack: bytes) -> list[Reply]:
+        """Run what a pack asks for and return one reply per job whose header can be read.
+
+        :raises MalformedError: when the pack as a whole cannot be read.
+        """
+        pool, sealed_jobs = decode_jobs(pack)
+        works = [work for sealed in sealed_jobs if (work := self._read(pool, sealed)) is not None]
+        self._run([work for work in works if work.reply is None])
+        return [Reply(work.header.reply_to, work.reply) for work in works if work.reply is not None]
+
+    def forget(self) -> None:
+        """Drop keys and stored replies (best effort)."""
+        self.opener.forget()
+        with self._lock:
+            self._finished.clear()
+            self._sealers.clear()
+
+    # ---------------------------------------------------------------- before
+
+    def _read(self, pool: str, sealed: SealedJob) -> _Work | None:
+        try:
+            header = JobHeader.decode(sealed.header)
+        except MalformedError:
+            return None  # nobody to answer: the header holds the job id and the reply queue
+        work = _Work(sealed.header, header)
+        with self._lock:
+            work.reply = self._finished.get(sha256(sealed.header))
+        if work.reply is not None:
+            return work
+        try:
+            self._open(work, pool, sealed)
+        except Refusal as refusal:
+            self._finish(work, self._outcome(work, refusal.status, refusal.code))
+        return work
+
+    def _open(self, work: _Work, pool: str, sealed: SealedJob) -> None:
+        header = work.header
+        if header.pool != self.identity.pool or pool != self.identity.pool:
+            raise Refusal("rejected", "WRONG_POOL")
+        now = self.unix()
+        if header.not_after < now:
+            raise Refusal("expired", "EXPIRED")
+        try:
+            work.request = self.opener.open(sealed.header, sealed.sealed)
+        except Error:
+            raise Refusal("rejected", "CANNOT_OPEN") from None
+        try:
+            job = Job.decode(work.request)
+        except MalformedError:
+            raise Refusal("rejected", "MALFORMED_JOB") from None
+        if job.not_after != header.not_after:
+            raise Refusal("rejected", "DEADLINE_MISMATCH")
+        if job.model != self.identity.model.id:
+            raise Refusal("rejected", "WRONG_MODEL")
+        if job.task not in self.identity.tasks:
+            raise Refusal("rejected", "UNSUPPORTED_TASK")
+        work.job = job
+
+    # ------------------------------------------------------------------- run
+
+    def _run(self, works: list[_Work]) -> None:
+        jobs = [work.job for work in works if work.job is not None]
+        if not jobs:
+            return
+        started = self.monotonic()
+        answers = self.runner(jobs)
+        elapsed_ms = round((self.monotonic() - started) * 1000)
+        for work, answer in zip(works, answers, strict=True):
+            if isinstance(answer, EngineError):
+                self._finish(work, self._outcome(work, "failed", answer.code))
+            else:
+                self._finish(work, self._succeed(work, answer, elapsed_ms))
+
+    def _succeed(self, work: _Work, outputs: tuple[Output, ...], elapsed_ms: int) -> SealedReply:
+        job, identity = work.job, self.identity
+        assert job is not None  # noqa: S101 - held by _run
+        response = Response(
+            job_id=work.header.job_id,
+            model=identity.model.id,
+            model_hash=identity.model.manifest_hash,
+            task=job.task,
+            outputs=outputs,
+            engine=identity.engine,
+            salt=job.salt,
+        ).encode()
+        receipt = identity.receipt(
+            request_hash=sha256(work.request),
+            response_hash=sha256(response),
+            nonce=job.nonce,
+            now=int(self.unix()),
+            execution_time_ms=elapsed_ms,
+        )
+        header = ReplyHeader(
+            work.header.job_id,
+            identity.pool,
+            job.reply_key.key_id,
+            work.header.batch_id,
+            work.header.index,
+        ).encode()
+        sealed = self._sealer(job.reply_key).seal(header, Result(response, receipt).encode())
+        outcome = self._sign(work, "succeeded", "", sha256(receipt))
+        return SealedReply(work.header.job_id, outcome, header, sealed)
+
+    # ----------------------------------------------------------------- after
+
+    def _outcome(self, work: _Work, status: Status, code: str) -> SealedReply:
+        return SealedReply(work.header.job_id, self._sign(work, status, code, None))
+
+    def _sign(self, work: _Work, status: Status, code: str, receipt_hash: bytes | None) -> bytes:
+        return self.identity.outcome(
+            header=work.header,
+            header_hash=sha256(work.header_bytes),
+            status=status,
+            code=code,
+            receipt_hash=receipt_hash,
+            now=int(self.unix()),
+        )
+
+    def _finish(self, work: _Work, reply: SealedReply) -> None:
+        work.reply = reply
+        with self._lock:
+            self._finished[sha256(work.header_bytes)] = reply
+            while len(self._finished) > REPLAY_JOBS:
+                self._finished.popitem(last=False)
+
+    def _sealer(self, key: PublicKey) -> Sealer:
+        with self._lock:
+            sealer = self._sealers.get(key.key_id)
+            if sealer is None:
+                sealer = self._sealers[key.key_id] = Sealer(key, "result", monotonic=self.monotonic)
+                while len(self._sealers) > REPLY_SEALERS:
+                    self._sealers.popitem(last=False)
+            self._sealers.move_to_end(key.key_id)
+            return sealer

@@ -1,0 +1,63 @@
+"""A worker's settings: environment ``EPHEMERALML_WORKER_*`` or keyword arguments.
+
+Secrets are kept out of ``repr``. Broker settings are apart
+(:class:`~ephemeralml.broker_config.settings.BrokerSettings`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ..wire.errors import ConfigurationError
+from ..wire.keys import SuiteName
+
+
+class WorkerSettings(BaseSettings):
+    """What a worker must know before it can ask for a key."""
+
+    model_config = SettingsConfigDict(env_prefix="EPHEMERALML_WORKER_", extra="forbid", frozen=True)
+
+    pool: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Pool to serve")
+    policy: Path = Field(description="Trust policy (JSON): whose fleet keys are adopted")
+    model: Path = Field(description="Encrypted model package")
+    model_signer: str = Field(pattern=r"^[0-9a-f]{64}$", description="Owner's Ed25519 key, hexadecimal")
+    issuer: str = Field(default="ephemeralml", min_length=1, max_length=256)
+
+    platform: Literal["simulated"] = "simulated"
+    simulated_root: Path | None = Field(default=None, description="Folder of the development root")
+    simulated_image: str = Field(default="ephemeralml-worker", description="Name that PCR0-2 derive from")
+
+    kms_endpoint: str | None = None
+    kms_region: str = "us-east-1"
+    kms_access_key_id: str | None = None
+    kms_secret_access_key: SecretStr | None = Field(default=None, repr=False)
+    fleet_key_id: str = "alias/fleet"
+    model_key_id: str = "alias/model"
+    on_denied: Literal["exit", "retry"] = "exit"
+
+    backend: Literal["openvino", "torch", "noop"] = "openvino"
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    threads: int = Field(default=0, ge=0, le=256, description="0: as many as the machine has")
+    concurrency: int = Field(default=2, ge=1, le=64, description="Packs in work at once")
+
+    suite: SuiteName = "xwing"
+    epoch_seconds: int = Field(default=86_400, ge=60)
+    announcement_seconds: int = Field(default=43_200, ge=10, description="Announce again after half of it")
+    drain_idle_seconds: float = Field(default=3.0, gt=0)
+
+
+def worker_settings(**values: object) -> WorkerSettings:
+    """Return settings from the environment, overridden by ``values`` that are not None.
+
+    :raises ConfigurationError: ``BAD_SETTINGS``; names the settings, never their values.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        return WorkerSettings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        wrong = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        raise ConfigurationError("BAD_SETTINGS", f"missing or wrong worker settings: {wrong}") from None
