@@ -1,1 +1,1 @@
-"""attestation."""
+"""Attestation: evidence, verification and appraisal."""

@@ -1,0 +1,22 @@
+"""A TEE for development: real Nitro-format documents under a root of your own. Proves nothing.
+
+Default policies refuse it, and what it attests is of security mode ``evaluation``.
+
+>>> import time
+>>> from ephemeralml.attestation.simulated import (
+...     DevelopmentRoot, SimulatedAttester, SimulatedEndorsements, development_pcrs)
+>>> from ephemeralml.attestation.simulated.verify import verify
+>>> root = DevelopmentRoot.create()
+>>> document = SimulatedAttester(root, development_pcrs("my-image")).attest(nonce=b"challenge")
+>>> evidence = verify(document, SimulatedEndorsements((root.fingerprint,)), int(time.time()))
+>>> evidence.simulated, evidence.debug, evidence.nonce
+(True, False, b'challenge')
+"""
+
+from __future__ import annotations
+
+from .attester import SimulatedAttester, development_pcrs
+from .root import DevelopmentRoot
+from .verify import SimulatedEndorsements
+
+__all__ = ["DevelopmentRoot", "SimulatedAttester", "SimulatedEndorsements", "development_pcrs"]
