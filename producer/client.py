@@ -39,7 +39,7 @@ from ..wire.pack import (
 from ..wire.private_keys import PrivateKey
 from ..wire.sealing import Sealer
 from .inputs import InputItem
-from .judge import Judge, JobResult
+from .judge import JobResult, Judge
 from .ticket import JobRecord, Ticket, TicketHead
 from .trust import Trust, VerifiedFleet
 

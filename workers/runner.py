@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..wire.errors import EngineError
-from ..wire.job import EngineInfo, Embedding, Job, Output, Task
+from ..wire.job import Embedding, EngineInfo, Job, Output, Task
 from .engines import EmbedRequest, EmbedResult, MicroBatcher
 
 EMBED_PARAMETERS: Final = frozenset({"normalize", "dimensions", "prompt"})

@@ -11,10 +11,17 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ...attestation.policy import TrustPolicy, load_policy
-from ...attestation.verify import Endorsements, endorsements_for
+from ...attestation.verify import endorsements_for
 from ...broker_config.blobs import make_blob_store
 from ...broker_config.settings import BrokerSettings, broker_settings
 from ...wire.errors import ConfigurationError, Error

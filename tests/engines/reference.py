@@ -90,7 +90,7 @@ def ours(files: dict[str, bytes], texts: list[str]) -> dict[str, Any]:
         for name, a in named.items()
     }
     left = len(list(SHARED_MEMORY.glob(f"ephemeralml-{os.getpid()}-*")))
-    facts = [engine.max_tokens, engine.model_dimensions, answers[0].truncated, left]
+    facts = [engine.max_tokens, engine.model_dimensions, sum(answers[0].truncated), left]
     return {**vectors, "torch_tokens": answers[0].tokens, "torch_facts": facts}
 
 

@@ -51,7 +51,7 @@ def test_requests(engine: Engine, request_: EmbedRequest, code: str) -> None:
 
 def test_a_text_of_the_largest_size_is_truncated(engine: Engine) -> None:
     (result,) = engine.run([EmbedRequest(("word " * (MAX_TEXT_BYTES // 5),))])
-    assert (result.tokens, result.truncated) == ([256], 1)
+    assert (result.tokens, result.truncated) == ([256], [True])
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,12 @@ class EmbedResult:
 
     :param vectors: float32, little-endian.
     :param tokens: tokens that the model read per text, special tokens included, after truncation.
-    :param truncated: how many texts were longer than the model reads.
+    :param truncated: whether each text was longer than the model reads.
     """
 
     vectors: list[bytes]
     tokens: list[int]
-    truncated: int
+    truncated: list[bool]
 
 
 @runtime_checkable

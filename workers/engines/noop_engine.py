@@ -37,7 +37,7 @@ class NoopEngine:
         return EmbedResult(
             vectors=[_vector((request.prompt or "") + text, size) for text in request.texts],
             tokens=[min(count, self.max_tokens) for count in counts],
-            truncated=sum(count > self.max_tokens for count in counts),
+            truncated=[count > self.max_tokens for count in counts],
         )
 
 

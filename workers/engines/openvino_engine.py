@@ -94,7 +94,7 @@ class OpenVinoEngine:
         for request in requests:
             rows = slice(start, start + len(request.texts))
             vectors = finish(pooled[rows], request, self._normalizes)
-            results.append(EmbedResult(vectors, [len(i) for i in ids[rows]], sum(truncated[rows])))
+            results.append(EmbedResult(vectors, [len(i) for i in ids[rows]], truncated[rows]))
             start = rows.stop
         return results
 

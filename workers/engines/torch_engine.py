@@ -85,7 +85,7 @@ class TorchEngine:
         results, start = [], 0
         for request in requests:
             own = slice(start, start + len(request.texts))
-            results.append(EmbedResult(rows[own], [len(i) for i in ids[own]], sum(truncated[own])))
+            results.append(EmbedResult(rows[own], [len(i) for i in ids[own]], truncated[own]))
             start = own.stop
         return results
 

@@ -1,0 +1,193 @@
+"""``verify``: receipts, vectors and evidence, offline. Exit 0 sound, 1 misuse, 2 unsound, 3 not judged."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...attestation.appraise import appraise
+from ...attestation.verify import Endorsements, endorsements_for, verify_evidence
+from ...receipts.policy import ReceiptPolicy
+from ...receipts.report import to_json, to_markdown, to_text
+from ...receipts.vectors import run_vectors
+from ...receipts.verify import assess
+from ...wire.encoding import sha256
+from ...wire.errors import AppraisalError, ConfigurationError, Error, MalformedError
+from ...wire.exit_codes import UNSOUND
+from .common import OUT, one_line_errors, read_policy
+
+app = typer.Typer(
+    help="Verify receipts and evidence offline. Exit 0 sound, 2 unsound, 3 not judged.", no_args_is_help=True
+)
+
+MAX_FILE_BYTES = 1 << 20
+AtOption = Annotated[
+    str | None, typer.Option("--at", help="Judge at this time (Unix seconds or ISO 8601), not now.")
+]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Trust policy (JSON) to appraise under.")]
+
+
+@app.command("receipt")
+def receipt(
+    file: Annotated[Path, typer.Argument(help="AIR v1 receipt.")],
+    public_key: Annotated[str, typer.Option("--public-key", help="Receipt key, hexadecimal.")],
+    expect_request: Annotated[str | None, typer.Option(help="SHA-256 of the request.")] = None,
+    expect_response: Annotated[str | None, typer.Option(help="SHA-256 of the response.")] = None,
+    expect_model: Annotated[str | None, typer.Option(help="SHA-256 of the model manifest.")] = None,
+    expect_nonce: Annotated[str | None, typer.Option(help="The nonce, hexadecimal.")] = None,
+    max_age: Annotated[int | None, typer.Option(help="Oldest receipt, seconds.")] = None,
+    evidence: Annotated[Path | None, typer.Option(help="Evidence file, for TEE provenance.")] = None,
+    platform: Annotated[str, typer.Option(help="Platform of the evidence.")] = "nitro",
+    policy: PolicyFile = None,
+    allow_evaluation: Annotated[
+        bool, typer.Option(help="Accept receipts of simulated TEEs and debug enclaves.")
+    ] = False,
+    at: AtOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON report.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Markdown report.")] = False,
+) -> None:
+    """Verify one receipt through all four layers and report every check."""
+    with one_line_errors():
+        now = _time(at)
+        modes = ("production", "evaluation") if allow_evaluation else ("production",)
+        rules = ReceiptPolicy(
+            max_age_s=max_age,
+            expected_request_hash=_hex(expect_request),
+            expected_response_hash=_hex(expect_response),
+            expected_model_hash=_hex(expect_model),
+            expected_nonce=_hex(expect_nonce),
+            expected_attestation_doc_hash=None if evidence is None else sha256(_read(evidence)),
+            security_modes=modes,
+        )
+        verified = appraisal = None
+        if evidence is not None:
+            if policy is None:
+                raise ConfigurationError("POLICY_NEEDED", "--evidence needs --policy to appraise it")
+            trusted = read_policy(policy)
+            verified = verify_evidence(platform, _read(evidence), endorsements_for(trusted), now)
+            appraisal = appraise(verified, trusted, now)
+        found = assess(
+            _read(file), _key(public_key), rules, now, verified_evidence=verified, appraisal=appraisal
+        )
+    print((to_json if as_json else to_markdown if markdown else to_text)(found), end="")
+    if not found.passed:
+        raise typer.Exit(UNSOUND)
+
+
+@app.command("vectors")
+def vectors(
+    path: Annotated[Path, typer.Argument(help="A vector (JSON) or a folder of them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Run AIR v1 test vectors in the public form; exit 2 when one does not give its expected result."""
+    wrong = 0
+    with one_line_errors():
+        for result in run_vectors(path):
+            wrong += not result.passed
+            if as_json:
+                line = {
+                    "name": result.name,
+                    "as_expected": result.passed,
+                    "verdict": result.verification.verdict,
+                    "layer": result.layer,
+                    "codes": list(result.verification.codes),
+                }
+                print(json.dumps(line))
+            else:
+                mark = "[green]ok[/green]   " if result.passed else "[red]WRONG[/red]"
+                OUT.print(f"{mark} {result.name}  {result.verification.verdict} {result.code}")
+    if wrong:
+        raise typer.Exit(UNSOUND)
+
+
+@app.command("evidence")
+def evidence(
+    file: Annotated[Path, typer.Argument(help="Evidence, e.g. a Nitro attestation document.")],
+    platform: Annotated[str, typer.Option(help="nitro, or simulated with a policy that allows it.")] = "nitro",
+    policy: PolicyFile = None,
+    at: AtOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say whether evidence is genuine and, under a policy, wanted."""
+    with one_line_errors():
+        now = _time(at)
+        trusted = None if policy is None else read_policy(policy)
+        endorsements = Endorsements() if trusted is None else endorsements_for(trusted)
+        found = verify_evidence(platform, _read(file), endorsements, now)
+        report: dict[str, object] = {
+            "genuine": True,
+            "platform": found.platform,
+            "module": found.module_id,
+            "issued_at": found.issued_at,
+            "debug": found.debug,
+            "simulated": found.simulated,
+            "measurements": {name: value.hex() for name, value in found.measurements.values.items()},
+            "wanted": "not asked: no --policy",
+            "findings": [],
+        }
+        bad = found.debug or found.simulated
+        if trusted is not None:
+            try:
+                appraisal = appraise(found, trusted, now)
+                report |= {"wanted": True, "findings": list(appraisal.findings)}
+                bad = False
+            except AppraisalError as error:
+                report |= {"wanted": False, "findings": list(error.findings)}
+                bad = True
+    if as_json:
+        print(json.dumps(report))
+    else:
+        for name, value in report.items():
+            OUT.print(f"{name:<13}{value}", soft_wrap=True)
+    if bad:
+        raise typer.Exit(UNSOUND)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError("FILE_UNREADABLE", f"cannot read the file: {error.strerror}") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise MalformedError("FILE_TOO_LARGE", f"the file is over {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _hex(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise _misuse("an option is not hexadecimal") from None
+
+
+def _key(text: str) -> bytes:
+    key = _hex(text)
+    if key is None or len(key) != 32:
+        raise _misuse("--public-key takes 64 hexadecimal digits")
+    return key
+
+
+def _time(text: str | None) -> int:
+    if text is None:
+        return int(time.time())
+    try:
+        return int(text) if text.isdecimal() else int(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        raise _misuse("--at takes Unix seconds or an ISO 8601 time") from None
+
+
+def _misuse(message: str) -> Error:
+    return Misuse("MISUSE", message)
+
+
+class Misuse(Error):
+    """The command was called wrongly (exit 1)."""
+

@@ -1,0 +1,170 @@
+"""What sealing, receipts and opening cost per job: one table, beside the raw primitives.
+
+Run by ``make bench``. Writes ``bench-results/crypto.json`` and the table between the
+markers in README.md. Each figure is the median of several rounds on one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ephemeralml.attestation.evidence import Measurements
+from ephemeralml.receipts.claims import Claims
+from ephemeralml.receipts.issue import issue
+from ephemeralml.receipts.verify import ReceiptPolicy, verify_receipt
+from ephemeralml.wire.encoding import sha256
+from ephemeralml.wire.header import JobHeader, ReplyHeader
+from ephemeralml.wire.job import Embedding, EngineInfo, Job, Response, Result
+from ephemeralml.wire.opening import Opener
+from ephemeralml.wire.pack import SealedJob, decode_jobs, encode_jobs
+from ephemeralml.wire.private_keys import PrivateKey
+from ephemeralml.wire.sealing import Sealer
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ROUNDS: Final = 15
+LOOPS: Final = 200
+SENTENCE: Final = "The nurse wrote down the temperature of every patient before the morning round began today."
+
+
+def microseconds(act: Callable[[], object], loops: int = LOOPS) -> float:
+    """Return the median time of one call in microseconds."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for _ in range(loops):
+            act()
+        times.append((time.perf_counter() - started) / loops * 1e6)
+    return statistics.median(times)
+
+
+def claims_for(request: bytes, response: bytes, nonce: bytes) -> Claims:
+    """Return plausible claims of one inference."""
+    return Claims(
+        iss="ephemeralml",
+        iat=int(time.time()),
+        cti=os.urandom(16),
+        eat_nonce=nonce,
+        model_id="all-MiniLM-L6-v2",
+        model_version="1.0.0",
+        model_hash=sha256(b"model"),
+        request_hash=sha256(request),
+        response_hash=sha256(response),
+        attestation_doc_hash=sha256(b"evidence"),
+        enclave_measurements=Measurements("nitro-pcr", {name: os.urandom(48) for name in ("pcr0", "pcr1", "pcr2")}),
+        policy_version="bench",
+        sequence_number=1,
+        execution_time_ms=3,
+        memory_peak_mb=300,
+        security_mode="evaluation",
+        model_hash_scheme="sha256-manifest",
+    )
+
+
+def measure() -> dict[str, float]:
+    """Return microseconds per job of each step, and of the raw primitives."""
+    fleet, reply = PrivateKey.generate(), PrivateKey.generate()
+    job = Job(
+        "all-MiniLM-L6-v2", "embed", (SENTENCE,), {}, os.urandom(32), os.urandom(16), reply.public_key, 2**31
+    )
+    request = job.encode()
+    reply_to = "reply." + "0" * 32
+    header = JobHeader(os.urandom(16), "minilm", fleet.public_key.key_id, reply_to, 2**31).encode()
+    sealer = Sealer(fleet.public_key, "job", monotonic=time.monotonic)
+    opener = Opener([fleet], "job")
+    sealed = sealer.seal(header, request)
+    engine = EngineInfo("openvino", "openvino", "bf16", "1")
+    outputs = (Embedding(os.urandom(1536), 20, False),)
+    answer = Response(os.urandom(16), job.model, sha256(b"model"), "embed", outputs, engine, job.salt)
+    response = answer.encode()
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    claims = claims_for(request, response, job.nonce)
+    receipt = issue(claims, key)
+    result = Result(response, receipt).encode()
+    reply_header = ReplyHeader(os.urandom(16), "minilm", reply.public_key.key_id).encode()
+    back = Sealer(reply.public_key, "result", monotonic=time.monotonic)
+    sealed_result = back.seal(reply_header, result)
+    client_opener = Opener([reply], "result")
+    pack = encode_jobs("minilm", [SealedJob(header, sealed)] * 32)
+    message, signature = os.urandom(600), key.sign(b"x" * 600)
+    aead, iv = AESGCM(os.urandom(32)), os.urandom(12)
+    now = int(time.time())
+    policy = ReceiptPolicy(security_modes=("evaluation",))
+    return {
+        "seal job": microseconds(lambda: sealer.seal(header, job.encode())),
+        "open job": microseconds(lambda: Job.decode(opener.open(header, sealed))),
+        "issue receipt": microseconds(lambda: issue(claims, key)),
+        "seal result": microseconds(lambda: back.seal(reply_header, Result(answer.encode(), receipt).encode())),
+        "open result": microseconds(
+            lambda: Response.decode(Result.decode(client_opener.open(reply_header, sealed_result)).response)
+        ),
+        "verify receipt": microseconds(lambda: verify_receipt(receipt, public, policy, now)),
+        "pack, encode (per job)": microseconds(
+            lambda: encode_jobs("minilm", [SealedJob(header, sealed)] * 32), 20
+        )
+        / 32,
+        "pack, decode (per job)": microseconds(lambda: decode_jobs(pack), 20) / 32,
+        "raw: Ed25519 sign": microseconds(lambda: key.sign(message)),
+        "raw: Ed25519 verify": microseconds(lambda: key.public_key().verify(signature, b"x" * 600)),
+        "raw: AES-256-GCM of the result": microseconds(lambda: aead.encrypt(iv, result, header)),
+        "once per sealer: X-Wing encapsulation": microseconds(
+            lambda: Sealer(fleet.public_key, "job", monotonic=time.monotonic), 20
+        ),
+    }
+
+
+def machine() -> str:
+    """Return the machine in words."""
+    text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    names = re.findall(r"model name\s*:\s*(.+)", text)
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def table(figures: dict[str, float]) -> str:
+    """Return the Markdown table with ratios to the raw primitives."""
+    raw = {
+        "issue receipt": figures["raw: Ed25519 sign"],
+        "verify receipt": figures["raw: Ed25519 verify"],
+    }
+    steps = ("seal job", "open job", "issue receipt", "seal result", "open result")
+    lines = ["| step | µs per job | beside the raw primitive |", "|---|---:|---|"]
+    for name, value in figures.items():
+        ratio = f"{value / raw[name]:.2f} × raw Ed25519" if name in raw else ""
+        lines.append(f"| {name} | {value:.1f} | {ratio} |")
+    total = sum(figures[name] for name in steps)
+    lines.append(f"| **seal, open, receipt, seal, open** | **{total:.1f}** | the reference system (Rust): 164 |")
+    stamp = datetime.now(UTC).date().isoformat()
+    return "\n".join([*lines, "", f"Measured {stamp} on {machine()}; one thread, warm sealers, X-Wing."])
+
+
+def main() -> int:
+    """Measure, print, and write the table and the JSON file."""
+    figures = measure()
+    text = table(figures)
+    print(text)
+    folder = ROOT / "bench-results"
+    folder.mkdir(exist_ok=True)
+    (folder / "crypto.json").write_text(json.dumps({"machine": machine(), "microseconds": figures}, indent=2))
+    readme = ROOT / "README.md"
+    content = readme.read_text(encoding="utf-8")
+    marked = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
+    if marked.search(content):
+        readme.write_text(marked.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", content), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
