@@ -1,0 +1,88 @@
+"""The Celery app, with everything turned off that leaks contents or loses messages."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery import Celery
+from celery.app.task import Task
+from kombu import Exchange, Queue
+
+from .queues import jobs_queue
+from .serializer import CONTENT_TYPE, NAME, register_cbor
+from .settings import BrokerSettings
+
+TASK_NAME: Final = "ephemeralml.run_pack"
+
+
+class QuietTask(Task):  # type: ignore[misc]
+    """A task whose return value never reaches a log line."""
+
+    resultrepr_maxsize = 0
+
+
+def transport_options(settings: BrokerSettings) -> dict[str, Any]:
+    """Return kombu's options for the Redis transport."""
+    return {
+        "visibility_timeout": settings.visibility_timeout_s,
+        # Look for messages whose lease ran out every few seconds, not every 100.
+        "unacked_restore_interval": max(1, min(10, int(settings.visibility_timeout_s / 4))),
+        "unacked_restore_throttle": 1,
+        "socket_connect_timeout": settings.connect_timeout_s,
+        "socket_keepalive": not settings.url.startswith("redis+socket"),
+        "health_check_interval": 25,
+    }
+
+
+def tls_options(settings: BrokerSettings) -> dict[str, Any] | None:
+    """Return redis-py's TLS options: certificates are always checked."""
+    if not settings.url.startswith("rediss"):
+        return None
+    options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    if settings.tls_ca_file is not None:
+        options["ssl_ca_certs"] = str(settings.tls_ca_file)
+    return options
+
+
+def job_queue(pool: str) -> Queue:
+    """Return the declaration of a pool's queue."""
+    name = jobs_queue(pool)
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+
+
+def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
+    """Return a Celery app for a running broker.
+
+    :param pool: the pool whose queue the app consumes, or None for a producer.
+    """
+    register_cbor()
+    app = Celery("ephemeralml", task_cls=QuietTask, set_as_current=False)
+    app.conf.update(
+        broker_url=settings.url,
+        broker_transport_options=transport_options(settings),
+        broker_use_ssl=tls_options(settings),
+        broker_connection_timeout=settings.connect_timeout_s,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        result_backend="disabled://",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_serializer=NAME,
+        result_serializer=NAME,
+        event_serializer=NAME,
+        accept_content=[CONTENT_TYPE],
+        result_accept_content=[CONTENT_TYPE],
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_reject_on_worker_lost=False,
+        task_create_missing_queues=False,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        task_send_sent_event=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_queues=[] if pool is None else [job_queue(pool)],
+    )
+    return app
