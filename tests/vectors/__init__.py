@@ -1,0 +1,1 @@
+"""Generators of the published test vectors; each is also a script."""
