@@ -99,6 +99,8 @@ def verify_chain(cabundle: Sequence[bytes], leaf: bytes, roots: Collection[bytes
 def _read(der: bytes) -> _Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
+        if certificate.serial_number <= 0:  # the library only warns (RFC 5280, section 4.1.2.2)
+            raise ValueError("serial number")
         extensions = {extension.oid: extension for extension in certificate.extensions}
         public_key = certificate.public_key()
         version = certificate.version

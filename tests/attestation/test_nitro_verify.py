@@ -393,3 +393,14 @@ def test_a_mutated_certificate_that_the_leaf_signed_is_refused(data: st.DataObje
 @given(st.binary(max_size=400))
 def test_noise_is_refused_by_one_of_our_errors(noise: bytes) -> None:
     refused(noise)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_serial_number_that_is_not_positive_is_refused() -> None:
+    leaf = good().certificates[-1]
+    number = x509.load_der_x509_certificate(leaf).serial_number
+    size = (number.bit_length() + 8) // 8
+    encoded = b"\x02" + bytes([size]) + number.to_bytes(size, "big")
+    negative = leaf.replace(encoded, encoded[:2] + b"\xff" + encoded[3:], 1)
+    assert negative != leaf
+    assert refused(make_document(good(), make_payload(good(), certificate=negative))) == "BAD_CERTIFICATE"
