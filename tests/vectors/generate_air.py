@@ -138,7 +138,7 @@ def changed(base: Map, **changes: object) -> Map:
 
 def measured(**changes: object) -> Map:
     """Nitro claims with slots replaced or, by None, left out."""
-    slots = {**nitro()[KEY["enclave_measurements"]], **changes}  # type: ignore[dict-item]
+    slots: Map = {**measurements("nitro-pcr", 0x01, 0x02, 0x03), **changes}
     return changed(nitro(), enclave_measurements={k: v for k, v in slots.items() if v is not None})
 
 
@@ -565,7 +565,7 @@ def closed_map_faults() -> Iterator[Vector]:
     yield fault("text-key", "A claim with a text for its key.", {**base, "iss": "x"}, "BAD_CLAIM_KEY")
     yield fault("bytes-key", "A claim with bytes for its key.", {**base, b"\x01": "x"}, "BAD_CLAIM_KEY")
     yield fault("unknown-slot", "The slot pcr5.", measured(pcr5=b"\x05" * 48), "UNKNOWN_MEASUREMENT", "MEAS")
-    slots: Map = {**base[KEY["enclave_measurements"]], 0: b"\x01" * 48}  # type: ignore[dict-item]
+    slots: Map = {**measurements("nitro-pcr", 0x01, 0x02, 0x03), 0: b"\x01" * 48}
     numbered = changed(base, enclave_measurements=slots)
     yield fault("number-slot", "A slot with a number for its key.", numbered, "UNKNOWN_MEASUREMENT", "MEAS")
     for slot in ("pcr0", "pcr1", "pcr2", "measurement_type"):
