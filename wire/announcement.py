@@ -98,7 +98,8 @@ class AnnouncementBody:
 
 
 def _tasks(items: list[object]) -> tuple[Task, ...]:
-    if not set(items) <= set(TASKS) or len(set(items)) != len(items):
+    # "in" compares; a set would hash, and what CBOR gives may be a list.
+    if not all(item in TASKS for item in items) or any(items.count(item) > 1 for item in items):
         raise MalformedError("UNKNOWN_TASK", "an announcement names an unknown task, or one twice")
     return cast("tuple[Task, ...]", tuple(items))
 
@@ -139,8 +140,12 @@ class Announcement:
         :raises MalformedError: when it is anything else.
         """
         limit = MAX_BODY_BYTES + 2 * MAX_EVIDENCE_BYTES + 1024
-        match decode(data, max_bytes=limit):
-            case [1, bytes() as body, str() as platform, bytes() as evidence, bytes() as birth]:
+        value = decode(data, max_bytes=limit)
+        match value:
+            # Also by type: the literal would match true and 1.0, which are other bytes.
+            case [1, bytes() as body, str() as platform, bytes() as evidence, bytes() as birth] if (
+                type(value[0]) is int
+            ):
                 announcement = cls(body, platform, evidence, birth)
                 _ = announcement.body
                 return announcement

@@ -24,6 +24,9 @@ from .errors import MalformedError
 
 DEFAULT_MAX_BYTES: Final = 1 << 20
 DEFAULT_MAX_DEPTH: Final = 16
+# Entries of all arrays and maps of one item together. One byte on the wire can become an empty
+# list of 64 bytes, so that the limit on bytes alone does not bound the memory of a large pack.
+MAX_ENTRIES: Final = 1 << 20
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _CANONICAL_NAN: Final = b"\xf9\x7e\x00"
@@ -102,6 +105,13 @@ def _write_map(value: dict[object, object], out: list[bytes]) -> None:
         _write(item, out)
 
 
+def _write_tag(value: Tag, out: list[bytes]) -> None:
+    if type(value.tag) is not int or value.tag < 0:
+        raise MalformedError("CBOR_BAD_TYPE", "a tag number is not an unsigned integer")
+    out.append(_head(_TAG, value.tag))
+    _write(value.value, out)
+
+
 def _write(value: object, out: list[bytes]) -> None:
     kind = type(value)
     if kind is bytes:
@@ -123,8 +133,7 @@ def _write(value: object, out: list[bytes]) -> None:
     elif kind is float:
         out.append(_float(value))  # type: ignore[arg-type]
     elif isinstance(value, Tag):
-        out.append(_head(_TAG, value.tag))
-        _write(value.value, out)
+        _write_tag(value, out)
     elif isinstance(value, (bytearray, memoryview)):
         _write_string(_BYTES, value, out)
     else:
@@ -158,12 +167,13 @@ def encode(value: object) -> bytes:
 class _Decoder:
     """Reads one item. ``strict`` demands the deterministic form."""
 
-    __slots__ = ("data", "end", "max_depth", "pos", "strict", "tags")
+    __slots__ = ("data", "end", "entries_left", "max_depth", "pos", "strict", "tags")
 
     def __init__(self, data: bytes, max_depth: int, tags: Collection[int], strict: bool) -> None:
         self.data = data
         self.pos = 0
         self.end = len(data)
+        self.entries_left = MAX_ENTRIES
         self.max_depth = max_depth
         self.tags = tags
         self.strict = strict
@@ -185,7 +195,9 @@ class _Decoder:
         if major == _BYTES:
             return self._take(argument) if argument is not None else b"".join(self._chunks(_BYTES))
         if major == _TEXT:
-            return self._text(self._take(argument) if argument is not None else b"".join(self._chunks(_TEXT)))
+            # Each chunk must be UTF-8 by itself (RFC 8949, section 3.2.3).
+            chunks = [self._take(argument)] if argument is not None else self._chunks(_TEXT)
+            return "".join(map(self._text, chunks))
         if depth >= self.max_depth:
             raise MalformedError("CBOR_TOO_DEEP", f"nested deeper than {self.max_depth}")
         return _CONTAINERS[major](self, argument, depth + 1)
@@ -244,23 +256,34 @@ class _Decoder:
             chunks.append(self._take(self._definite(info if info < 24 else self._argument(info))))
         return chunks
 
+    def _spend(self, entries: int) -> None:
+        self.entries_left -= entries
+        if self.entries_left < 0:
+            raise MalformedError("CBOR_TOO_LARGE", f"more than {MAX_ENTRIES} entries")
+
     def _array(self, count: int | None, depth: int) -> list[object]:
         if count is not None:
             if count > self.end - self.pos:
                 self._truncated()
+            self._spend(count)
             return [self.item(depth) for _ in range(count)]
         items = []
         while not self._at_break():
+            self._spend(1)
             items.append(self.item(depth))
         return items
 
     def _map(self, count: int | None, depth: int) -> dict[object, object]:
-        if count is not None and count > (self.end - self.pos) // 2:
-            self._truncated()
+        if count is not None:
+            if count > (self.end - self.pos) // 2:
+                self._truncated()
+            self._spend(count)
         result: dict[object, object] = {}
         previous = b""
         seen = 0
         while seen != count if count is not None else not self._at_break():
+            if count is None:
+                self._spend(1)
             start = self.pos
             key = self.item(depth)
             if type(key) not in (int, str, bytes):
@@ -322,6 +345,8 @@ def decode(
     tags: Collection[int] = frozenset(),
 ) -> object:
     """Decode one deterministically encoded item (RFC 8949, section 4.2.1) and nothing else.
+
+    Beside the bounds below, its arrays and maps have at most ``MAX_ENTRIES`` entries together.
 
     :param max_bytes: refuse longer input, in bytes.
     :param max_depth: how deeply arrays, maps and tags may nest.

@@ -169,8 +169,10 @@ def decode_message(data: bytes) -> bytes | PackReference:
     """
     value = decode(data, max_bytes=MAX_PACK_BYTES + 16)
     match value:
-        case [0, bytes() as pack]:
+        # Also by type: the literals would match false, true and floats, which are other bytes.
+        case [0, bytes() as pack] if type(value[0]) is int:
             return pack
-        case [1, bytes() as digest, int() as size] if len(digest) == 32 and 0 < size <= MAX_PACK_BYTES:
-            return PackReference(digest, size)
+        case [1, bytes() as digest, int() as size] if type(value[0]) is int and type(size) is int:
+            if len(digest) == 32 and 0 < size <= MAX_PACK_BYTES:
+                return PackReference(digest, size)
     raise MalformedError("WRONG_TYPE", "a message is neither a pack nor a reference")
