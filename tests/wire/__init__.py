@@ -1,0 +1,1 @@
+"""Tests of the formats, of sealing and of the strict COSE door."""
