@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
-from pycddl import Schema, ValidationError  # type: ignore[import-untyped]
+from pycddl import Schema, ValidationError
 
 from ephemeralml.attestation.evidence import Measurements
 from ephemeralml.receipts.issue import issue

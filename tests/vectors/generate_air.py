@@ -132,13 +132,15 @@ def receipt(
 
 def changed(base: Map, **changes: object) -> Map:
     """Claims with some replaced or, by None, left out; keys by name."""
-    result = {**base, **{KEY[name]: value for name, value in changes.items()}}
+    result = dict(base)
+    result.update((KEY[name], value) for name, value in changes.items())
     return {number: value for number, value in result.items() if value is not None}
 
 
 def measured(**changes: object) -> Map:
     """Nitro claims with slots replaced or, by None, left out."""
-    slots: Map = {**measurements("nitro-pcr", 0x01, 0x02, 0x03), **changes}
+    slots = measurements("nitro-pcr", 0x01, 0x02, 0x03)
+    slots.update(changes.items())
     return changed(nitro(), enclave_measurements={k: v for k, v in slots.items() if v is not None})
 
 
