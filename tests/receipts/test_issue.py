@@ -15,6 +15,7 @@ from ephemeralml.receipts.issue import CONTENT_TYPE, issue, signed_bytes
 from ephemeralml.receipts.rules import CLAIM_RULES
 from ephemeralml.receipts.verify import verify_receipt
 from ephemeralml.wire.cose import decode_sign1, sig_structure, sign1, sign1_with_library, verify_with_library
+from ephemeralml.wire.encoding import encode
 from ephemeralml.wire.errors import MalformedError
 
 from .samples import CLAIMS, KEY, NOW, POLICY, PUBLIC
@@ -71,6 +72,11 @@ def test_the_map_holds_every_claim_and_leaves_absent_ones_out() -> None:
     assert claims_map(CLAIMS).keys() == {rule.key for rule in CLAIM_RULES} | {265}
     bare = replace(CLAIMS, eat_nonce=None, model_hash_scheme=None)
     assert claims_map(CLAIMS).keys() - claims_map(bare).keys() == {10, -65549}
+
+
+def test_reading_claims_judges_them() -> None:
+    with pytest.raises(MalformedError, match="ZERO_IAT"):
+        decode_claims(encode({**claims_map(CLAIMS), 6: 0}))
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xa0", b"\x80", b"\xff", b"\xa1\x01\x01"])
