@@ -5,29 +5,32 @@ from __future__ import annotations
 from typing import Any, Final
 
 from celery import Celery
-from celery.app.task import Task
 from kombu import Exchange, Queue
 
 from .queues import jobs_queue
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
+from .task import QuietTask
 
 TASK_NAME: Final = "ephemeralml.run_pack"
 
 
-class QuietTask(Task):  # type: ignore[misc]
-    """A task whose return value never reaches a log line."""
+def transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any]:
+    """Return kombu's options for the Redis transport.
 
-    resultrepr_maxsize = 0
-
-
-def transport_options(settings: BrokerSettings) -> dict[str, Any]:
-    """Return kombu's options for the Redis transport."""
+    :param lease: what the unacknowledged messages are kept under. Each pool and each reply queue has
+        its own, so that nobody gives back a message before the lease of its own consumers runs out.
+    """
     return {
         "visibility_timeout": settings.visibility_timeout_s,
         # Look for messages whose lease ran out every few seconds, not every 100.
         "unacked_restore_interval": max(1, min(10, int(settings.visibility_timeout_s / 4))),
         "unacked_restore_throttle": 1,
+        "unacked_key": f"unacked.{lease}",
+        "unacked_index_key": f"unacked_index.{lease}",
+        "unacked_mutex_key": f"unacked_mutex.{lease}",
+        "unacked_mutex_expire": 30,
+        "socket_timeout": settings.operation_timeout_s,
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_keepalive": not settings.url.startswith("redis+socket"),
         "health_check_interval": 25,
@@ -41,6 +44,9 @@ def tls_options(settings: BrokerSettings) -> dict[str, Any] | None:
     options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
     if settings.tls_ca_file is not None:
         options["ssl_ca_certs"] = str(settings.tls_ca_file)
+    if settings.tls_cert_file is not None:
+        options["ssl_certfile"] = str(settings.tls_cert_file)
+        options["ssl_keyfile"] = str(settings.tls_key_file)
     return options
 
 
@@ -54,12 +60,14 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     """Return a Celery app for a running broker.
 
     :param pool: the pool whose queue the app consumes, or None for a producer.
+    :raises MalformedError: ``BAD_POOL``.
     """
     register_cbor()
+    queues = [] if pool is None else [job_queue(pool)]
     app = Celery("ephemeralml", task_cls=QuietTask, set_as_current=False)
     app.conf.update(
         broker_url=settings.url,
-        broker_transport_options=transport_options(settings),
+        broker_transport_options=transport_options(settings, lease=jobs_queue(pool) if pool else "none"),
         broker_use_ssl=tls_options(settings),
         broker_connection_timeout=settings.connect_timeout_s,
         broker_connection_retry_on_startup=True,
@@ -83,6 +91,15 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        task_queues=[] if pool is None else [job_queue(pool)],
+        task_queues=queues,
     )
+    if pool is not None:
+        _remove_builtin_tasks(app)
     return app
+
+
+def _remove_builtin_tasks(app: Celery) -> None:
+    """Forget Celery's own tasks (``celery.map`` and others): a host must not call them in a TEE."""
+    app.finalize()
+    for name in [name for name in app.tasks if name.startswith("celery.")]:
+        del app.tasks[name]

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -22,7 +23,7 @@ from .redis_client import redis_client
 from .settings import BrokerSettings
 
 MAX_KEY_CHARS: Final = 200
-MAX_REDIS_BLOB_BYTES: Final = 64 << 20
+MAX_BLOB_BYTES: Final = 64 << 20
 CONTENT_PREFIX: Final = "sha256/"
 _KEY: Final = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -33,7 +34,8 @@ class BlobStore(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Store a blob, replacing an older one in one step.
 
-        :raises DeliveryError: ``BLOB_STORE_UNAVAILABLE``. :raises MalformedError: ``BAD_BLOB_KEY``.
+        :raises DeliveryError: ``BLOB_STORE_UNAVAILABLE``.
+        :raises MalformedError: ``BAD_BLOB_KEY`` or ``BLOB_TOO_LARGE`` (64 MiB).
         """
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
@@ -60,9 +62,18 @@ def check_key(key: str) -> str:
 
     :raises MalformedError: ``BAD_BLOB_KEY``.
     """
-    if len(key) > MAX_KEY_CHARS or _KEY.fullmatch(key) is None:
+    if len(key) > MAX_KEY_CHARS or ".." in key or _KEY.fullmatch(key) is None:
         raise MalformedError("BAD_BLOB_KEY", "a blob's key is not of its form")
     return key
+
+
+def check_size(size: int) -> None:
+    """Return when a blob of ``size`` bytes may be stored and read.
+
+    :raises MalformedError: ``BLOB_TOO_LARGE``.
+    """
+    if size > MAX_BLOB_BYTES:
+        raise MalformedError("BLOB_TOO_LARGE", "a blob holds at most 64 MiB")
 
 
 def put_content(store: BlobStore, data: bytes) -> str:
@@ -97,77 +108,95 @@ class LocalBlobStore:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        try:
+        with _reported():
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise _unavailable(error.strerror) from None
 
     def put(self, key: str, data: bytes) -> None:
         """See :meth:`BlobStore.put`."""
         path = self._path(key)
-        try:
-            os.replace(self._draft(path, data), path)
+        with _reported(), self._draft(path, data) as draft:
+            draft.replace(path)
             _sync(path.parent)
-        except OSError as error:
-            raise _unavailable(error.strerror) from None
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See :meth:`BlobStore.put_if_absent`: a hard link, which fails where the name is taken."""
         path = self._path(key)
-        if path.exists():
-            return False
-        try:
-            draft = self._draft(path, data)
-            try:
-                os.link(draft, path)
-            except FileExistsError:
+        check_size(len(data))
+        with _reported():
+            if path.is_file():
                 return False
-            finally:
-                draft.unlink(missing_ok=True)
-            _sync(path.parent)
-        except OSError as error:
-            raise _unavailable(error.strerror) from None
+            with self._draft(path, data) as draft:
+                try:
+                    os.link(draft, path)
+                except FileExistsError:
+                    return False
+                _sync(path.parent)
         return True
 
     def get(self, key: str) -> bytes:
         """See :meth:`BlobStore.get`."""
-        try:
-            return self._path(key).read_bytes()
-        except FileNotFoundError:
-            raise _missing() from None
-        except OSError as error:
-            raise _unavailable(error.strerror) from None
+        with _reported():
+            try:
+                with self._path(key).open("rb") as file:
+                    data = file.read(MAX_BLOB_BYTES + 1)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise _missing() from None
+        check_size(len(data))
+        return data
 
     def exists(self, key: str) -> bool:
         """See :meth:`BlobStore.exists`."""
-        return self._path(key).is_file()
+        with _reported():
+            return self._path(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
         """See :meth:`BlobStore.list`."""
-        folder = self._path(prefix.rstrip("/"))
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.name.startswith("."):
-                yield path.relative_to(self._directory).as_posix()
+        start = self._path(_folder(prefix))
+        for folder, _, names in os.walk(start):
+            for name in names:
+                if not name.startswith("."):
+                    yield (Path(folder) / name).relative_to(self._directory).as_posix()
 
     def delete(self, key: str) -> None:
         """See :meth:`BlobStore.delete`."""
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            raise _unavailable(error.strerror) from None
+        path = self._path(key)
+        with _reported():
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self._directory / check_key(key)
 
-    def _draft(self, path: Path, data: bytes) -> Path:
+    @contextmanager
+    def _draft(self, path: Path, data: bytes) -> Iterator[Path]:
+        """Yield a synced file beside ``path`` that is gone afterwards, unless it was renamed."""
+        check_size(len(data))
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f".{secrets.token_hex(8)}")
-        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return draft
+        try:
+            descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn the system's errors into ``BLOB_STORE_UNAVAILABLE``."""
+    try:
+        yield
+    except OSError as error:
+        raise _unavailable(error.strerror) from None
+
+
+def _folder(prefix: str) -> str:
+    if not prefix.endswith("/"):
+        raise MalformedError("BAD_BLOB_KEY", "a prefix of blobs ends with '/'")
+    return prefix[:-1]
 
 
 def _sync(folder: Path) -> None:
@@ -194,10 +223,12 @@ class RedisBlobStore:
 
     def get(self, key: str) -> bytes:
         """See :meth:`BlobStore.get`."""
-        data = self._call("get", self._key(key))
-        if data is None:
+        # GETRANGE reads no more than asked for, and answers b"" where there is nothing.
+        data = bytes(self._call("getrange", self._key(key), 0, MAX_BLOB_BYTES))
+        check_size(len(data))
+        if not data and not self.exists(key):
             raise _missing()
-        return bytes(data)
+        return data
 
     def exists(self, key: str) -> bool:
         """See :meth:`BlobStore.exists`."""
@@ -205,12 +236,12 @@ class RedisBlobStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See :meth:`BlobStore.list`."""
-        start = self._key(prefix.rstrip("/")) + "/"
-        try:
-            for name in self._client.scan_iter(match=start + "*", count=500):
-                yield name.decode().removeprefix("blob:")
+        start = self._key(_folder(prefix)) + "/"
+        try:  # SCAN may name a key twice
+            names = {name.decode() for name in self._client.scan_iter(match=start + "*", count=500)}
         except (RedisError, OSError):
             raise _unavailable() from None
+        yield from (name.removeprefix("blob:") for name in names)
 
     def delete(self, key: str) -> None:
         """See :meth:`BlobStore.delete`."""
@@ -226,13 +257,12 @@ class RedisBlobStore:
         return "blob:" + check_key(key)
 
     def _sized(self, data: bytes) -> bytes:
-        if len(data) > MAX_REDIS_BLOB_BYTES:
-            raise MalformedError("BLOB_TOO_LARGE", "a blob in Redis holds at most 64 MiB")
+        check_size(len(data))
         return data
 
 
 def make_blob_store(settings: BrokerSettings) -> BlobStore:
     """Return the profile's blob store: a folder beside the embedded broker, or Redis itself."""
-    if settings.url.startswith("redis+socket:"):
+    if settings.profile == "embedded":
         return LocalBlobStore(settings.state_dir / "blobs")
     return RedisBlobStore(settings)

@@ -30,6 +30,6 @@ def queue_length(settings: BrokerSettings, pool: str) -> int:
     name = jobs_queue(pool)
     try:
         with redis_client(settings) as client:
-            return int(client.llen(name))  # type: ignore[arg-type]
+            return int(client.llen(name))
     except (RedisError, OSError):
         raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None

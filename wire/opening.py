@@ -67,6 +67,11 @@ class Opener:
         except (InvalidTag, MalformedError, ValueError, OverflowError):
             raise SealingError() from None
 
+    def add(self, private_key: PrivateKey) -> None:
+        """Let one more key open, e.g. the next epoch's."""
+        with self._lock:
+            self._keys[private_key.public_key.key_id] = private_key
+
     def forget(self) -> None:
         """Drop every key (best effort: Python cannot promise to wipe memory)."""
         with self._lock:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from celery.signals import worker_shutdown, worker_shutting_down
@@ -22,9 +23,10 @@ from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import TASK_NAME
 from ..wire.errors import Error, KeyReleaseError
 from ..wire.exit_codes import exit_code
-from .boot import Boot, Booted
+from .boot import Boot
 from .drain import Drain
 from .gate import install_gate
+from .identity import WorkerIdentity
 from .job_task import JobTask
 from .pipeline import Pipeline
 from .settings import WorkerSettings
@@ -50,7 +52,7 @@ class Worker:
         """Boot behind the gate, answer packs until told to stop; return the exit code."""
         self._started = time.perf_counter()
         self._task: JobTask | None = None
-        self._booted: Booted | None = None
+        self._boot_done: Boot | None = None
         self._stopping = threading.Event()
         with broker_running(self.broker) as broker:
             self.broker = broker
@@ -99,38 +101,43 @@ class Worker:
             if self._stopping.wait(delay):
                 return 0
 
-    def _open(self, boot: Boot, booted: Booted) -> None:
-        self._booted = booted
-        pipeline = Pipeline(booted.identity, booted.opener, booted.runner.run, time.time, time.monotonic)
-        self._task = JobTask(
-            pipeline,
-            boot.blobs,
-            ReplyPublisher(self.broker).publish,
-            self.broker.inline_limit_bytes,
-            self._stopping,
-        )
+    def _open(self, boot: Boot, identity: WorkerIdentity) -> None:
+        pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic)
+        publish = ReplyPublisher(self.broker).publish
+        task = JobTask(pipeline, boot.blobs, publish, self.broker.inline_limit_bytes, self._stopping)
+        self._boot_done, self._task = boot, task
+        threading.Thread(target=self._renew, args=(boot, pipeline), name="renew", daemon=True).start()
         if self.drain:
-            task = self._task
-            Drain(
-                lambda: queue_length(self.broker, self.settings.pool),
-                lambda: task.in_work,
-                self.settings.drain_idle_seconds,
-            ).start()
-        identity = booted.identity
+            waiting = partial(queue_length, self.broker, self.settings.pool)
+            Drain(waiting, lambda: task.in_work, self.settings.drain_idle_seconds).start()
         total = time.perf_counter() - self._started
         self.say(
-            f"ready: pool {identity.pool} worker {identity.worker_id.hex()} epoch {booted.epoch} "
-            f"model {identity.model.id} engine {identity.engine.backend}/{identity.engine.precision} "
-            f"mode {identity.security_mode} | {boot.stages} | gate open after {total:.2f}s"
+            f"ready: pool {identity.pool} worker {identity.worker_id.hex()} model {identity.model.id} "
+            f"engine {identity.engine.backend}/{identity.engine.precision} mode {identity.security_mode} "
+            f"| {boot.stages}, gate open after {total:.2f}s"
         )
+
+    def _renew(self, boot: Boot, pipeline: Pipeline) -> None:
+        """Announce again in time; a failure is tried again until the announcement has expired."""
+        period = self.settings.announcement_seconds / 2
+        while not self._stopping.wait(period):
+            try:
+                pipeline.identity = boot.renew()
+                period = self.settings.announcement_seconds / 2
+            except Error as error:
+                self.say(f"not announced again yet: {error}")
+                period = min(60.0, period)
 
     def _on_stopping(self, **_: Any) -> None:
         self.say("stopping: no new messages are taken; finishing what is in work")
+        grace = threading.Timer(self.settings.grace_seconds, self._stopping.set)
+        grace.daemon = True
+        grace.start()
 
     def _on_stopped(self, **_: Any) -> None:
         self._stopping.set()
-        if self._booted is not None:
-            self._booted.runner.batcher.close()
+        if self._boot_done is not None:
+            self._boot_done.runner.batcher.close()
         if self._task is not None:
             self._task.pipeline.forget()
         self.say("stopped: keys dropped")

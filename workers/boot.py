@@ -11,16 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..attestation.appraise import appraise
-from ..attestation.attest import Attester
 from ..attestation.key_release.aws import AwsKms
-from ..attestation.key_release.birth import make_birth, verify_birth
+from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ..attestation.policy import TrustPolicy, load_policy
-from ..attestation.verify import Endorsements, endorsements_for, verify_evidence
+from ..attestation.verify import endorsements_for, verify_evidence
 from ..broker_config.blobs import BlobStore, put_content
 from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity
 from ..wire.encoding import sha256
@@ -34,8 +32,6 @@ from .identity import WorkerIdentity
 from .models.open import LoadedModel, open_package
 from .runner import EmbedRunner
 from .settings import WorkerSettings
-
-READ_BYTES: Final = 1 << 20
 
 
 @dataclass
@@ -55,174 +51,161 @@ class Stages:
         return " ".join(f"{name} {seconds:.2f}s" for name, seconds in self.seconds.items())
 
 
-@dataclass(frozen=True)
-class Booted:
-    """What boot hands to the pipeline."""
-
-    identity: WorkerIdentity
-    opener: Opener
-    runner: RunnerHandle
-    announcement: str
-    epoch: int
-
-
-@dataclass(frozen=True)
-class RunnerHandle:
-    """The runner and how to close it."""
-
-    run: EmbedRunner
-    batcher: MicroBatcher
-
-
 class Boot:
-    """One worker's boot, step by step.
+    """One worker's boot, and what it must do again while it runs.
 
     :param blobs: where announcements, evidence and wrapped keys lie (untrusted).
+    :param now: wall clock, Unix seconds.
     """
 
-    def __init__(self, settings: WorkerSettings, blobs: BlobStore, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: WorkerSettings, blobs: BlobStore, *, now: Callable[[], float] = time.time
+    ) -> None:
         self.settings = settings
         self.blobs = blobs
         self.now = now
         self.stages = Stages()
-        self.receipt_key = Ed25519PrivateKey.generate()
-        self.receipt_public = self.receipt_key.public_key().public_bytes_raw()
         self.worker_id = os.urandom(16)
+        self.opener = Opener([], "job")
+        self._receipt_key = Ed25519PrivateKey.generate()
+        self._receipt_public = self._receipt_key.public_key().public_bytes_raw()
 
-    def run(self) -> Booted:
-        """Run all stages.
+    def run(self) -> WorkerIdentity:
+        """Run all stages; then :attr:`opener` and :attr:`runner` are ready for the pipeline.
 
         :raises Error: the stage's own error; nothing was taken off the queue.
         """
         with self.stages.stage("attest"):
-            policy = _read_policy(self.settings)
-            endorsements = endorsements_for(policy)
-            attester = make_attester(self.settings)
+            self._policy = _read_policy(self.settings)
+            self._endorsements = endorsements_for(self._policy)
+            self._attester = make_attester(self.settings)
         with self.stages.stage("release"):
-            fleet_key = self._fleet_key(attester, policy, endorsements)
+            fleet_key = self._obtain()
         with self.stages.stage("model"):
-            model = self._model(attester)
+            self._model = self._open_model()
         with self.stages.stage("load"):
-            runner = self._runner(model)
+            self.runner = self._load()
         with self.stages.stage("announce"):
-            return self._announce(attester, policy, endorsements, fleet_key, model, runner)
+            return self._announce(fleet_key)
+
+    def renew(self) -> WorkerIdentity:
+        """Announce again with fresh evidence, under the current epoch's fleet key.
+
+        :raises Error: why not; the last announcement stands until it expires.
+        """
+        return self._announce(self._obtain())
 
     # ---------------------------------------------------------------- stages
 
-    def _kms(self, attester: Attester, key_id: str) -> AwsKms:
+    def _kms(self, key_id: str) -> AwsKms:
         settings = self.settings
         secret = settings.kms_secret_access_key
         return AwsKms(
-            attester,
+            self._attester,
             key_id,
             endpoint_url=settings.kms_endpoint,
             region=settings.kms_region,
             access_key_id=settings.kms_access_key_id,
             secret_access_key=None if secret is None else secret.get_secret_value(),
+            deadline_s=settings.kms_deadline_seconds,
         )
 
-    def _fleet_key(self, attester: Attester, policy: TrustPolicy, endorsements: Endorsements) -> FleetKey:
+    def _obtain(self) -> FleetKey:
+        """Return the current epoch's key; the last epoch's may open too, while its jobs are in flight."""
         settings = self.settings
-
-        def certify(epoch: int, public_key: PublicKey, wrapped: bytes) -> bytes:
-            return make_birth(
-                pool=settings.pool,
-                epoch=epoch,
-                public_key=public_key,
-                wrapped=wrapped,
-                receipt_key=self.receipt_key,
-                attester=attester,
-                now=int(self.now()),
-            )
-
-        keys = FleetKeys(
-            settings.pool,
-            settings.suite,
-            self.blobs,
-            self._kms(attester, settings.fleet_key_id),
-            certify,
-            lambda birth, wrapped: verify_birth(
-                birth,
-                pool=settings.pool,
-                wrapped=wrapped,
-                endorsements=endorsements,
-                policy=policy,
-                now=int(self.now()),
-            ),
-        )
+        release = self._kms(settings.fleet_key_id)
+        keys = FleetKeys(settings.pool, settings.suite, self.blobs, release, self._certify, self._check_birth)
         epoch = epoch_at(self.now(), settings.epoch_seconds)
-        self._previous = keys.adopt(epoch - 1)
-        return keys.obtain(epoch)
+        current = keys.obtain(epoch)
+        for key in (current, keys.adopt(epoch - 1)):
+            if key is not None:
+                self.opener.add(key.private_key)
+        release.close()
+        return current
 
-    def _model(self, attester: Attester) -> LoadedModel:
-        release = self._kms(attester, self.settings.model_key_id)
+    def _certify(self, epoch: int, public_key: PublicKey, wrapped: bytes) -> bytes:
+        return make_birth(
+            pool=self.settings.pool,
+            epoch=epoch,
+            public_key=public_key,
+            wrapped=wrapped,
+            receipt_key=self._receipt_key,
+            attester=self._attester,
+            now=int(self.now()),
+        )
+
+    def _check_birth(self, birth: bytes, wrapped: bytes) -> BirthCertificate:
+        return verify_birth(
+            birth,
+            pool=self.settings.pool,
+            wrapped=wrapped,
+            endorsements=self._endorsements,
+            policy=self._policy,
+            now=int(self.now()),
+        )
+
+    def _open_model(self) -> LoadedModel:
+        release = self._kms(self.settings.model_key_id)
         try:
             with self.settings.model.open("rb") as file:
                 return open_package(
                     file,
-                    lambda wrapped, context: release.decrypt(wrapped, context),
+                    release.decrypt,
                     trusted_signers=(bytes.fromhex(self.settings.model_signer),),
                     expected_manifest_hash=None,
                 )
         except OSError as error:
             raise ConfigurationError("MODEL_UNREADABLE", f"cannot read the model: {error.strerror}") from None
+        finally:
+            release.close()
 
-    def _runner(self, model: LoadedModel) -> RunnerHandle:
+    def _load(self) -> EmbedRunner:
         settings = self.settings
         engine = load_engine(
-            settings.backend, model.files, precision=settings.precision, threads=settings.threads or None
+            settings.backend,
+            self._model.files,
+            precision=settings.precision,
+            threads=settings.threads or None,
         )
-        batcher = MicroBatcher(engine)
-        return RunnerHandle(EmbedRunner(batcher), batcher)
+        return EmbedRunner(MicroBatcher(engine))
 
-    def _announce(
-        self,
-        attester: Attester,
-        policy: TrustPolicy,
-        endorsements: Endorsements,
-        fleet_key: FleetKey,
-        model: LoadedModel,
-        runner: RunnerHandle,
-    ) -> Booted:
-        now = int(self.now())
-        identity_of_model = ModelIdentity(
-            model.manifest.model_id, model.manifest.model_version, model.manifest_hash
-        )
+    def _announce(self, fleet_key: FleetKey) -> WorkerIdentity:
+        now, pool, manifest = int(self.now()), self.settings.pool, self._model.manifest
+        model = ModelIdentity(manifest.model_id, manifest.model_version, self._model.manifest_hash)
         body = AnnouncementBody(
-            pool=self.settings.pool,
+            pool=pool,
             worker_id=self.worker_id,
             fleet_key=fleet_key.private_key.public_key,
             epoch=fleet_key.epoch,
-            receipt_key=self.receipt_public,
-            model=identity_of_model,
-            tasks=runner.run.tasks,
-            engine=runner.run.engine_info,
+            receipt_key=self._receipt_public,
+            model=model,
+            tasks=self.runner.tasks,
+            engine=self.runner.engine_info,
             issued_at=now,
             not_after=now + self.settings.announcement_seconds,
-            security_mode="evaluation" if attester.platform == "simulated" else "production",
+            security_mode="evaluation" if self._attester.platform == "simulated" else "production",
         ).encode()
-        evidence = attester.attest(public_key=self.receipt_public, user_data=sha256(body))
-        verified = verify_evidence(attester.platform, evidence, endorsements, now)
-        appraisal = appraise(verified, policy, now)
-        name = f"announcements/{self.settings.pool}/{self.worker_id.hex()}"
+        platform = self._attester.platform
+        evidence = self._attester.attest(public_key=self._receipt_public, user_data=sha256(body))
+        # A worker that its own policy refuses would only make receipts that nobody accepts.
+        verified = verify_evidence(platform, evidence, self._endorsements, now)
+        appraisal = appraise(verified, self._policy, now)
         put_content(self.blobs, evidence)
-        self.blobs.put(name, Announcement(body, attester.platform, evidence, fleet_key.birth).encode())
-        identity = WorkerIdentity(
-            pool=self.settings.pool,
+        announcement = Announcement(body, platform, evidence, fleet_key.birth).encode()
+        self.blobs.put(f"announcements/{pool}/{self.worker_id.hex()}", announcement)
+        return WorkerIdentity(
+            pool=pool,
             worker_id=self.worker_id,
             issuer=self.settings.issuer,
-            receipt_key=self.receipt_key,
-            model=identity_of_model,
-            engine=runner.run.engine_info,
-            tasks=runner.run.tasks,
+            receipt_key=self._receipt_key,
+            model=model,
+            engine=self.runner.engine_info,
+            tasks=self.runner.tasks,
             evidence_hash=sha256(evidence),
             measurements=verified.measurements,
             security_mode=appraisal.security_mode,
-            policy_version=policy.version,
+            policy_version=self._policy.version,
         )
-        keys = [fleet_key, *([self._previous] if self._previous else [])]
-        opener = Opener([key.private_key for key in keys], "job")
-        return Booted(identity, opener, runner, name, fleet_key.epoch)
 
 
 def _read_policy(settings: WorkerSettings) -> TrustPolicy:

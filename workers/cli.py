@@ -40,7 +40,9 @@ def worker(
         str | None, typer.Option("--simulated-image", help="Image name that simulated PCRs derive from.")
     ] = None,
     broker: Annotated[str | None, typer.Option("--broker", help="Broker address.")] = None,
-    state_dir: Annotated[Path | None, typer.Option("--state-dir", help="Folder of the embedded profile.")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", help="Folder of the embedded profile.")
+    ] = None,
 ) -> NoReturn:
     """Run one attested worker.
 
@@ -132,7 +134,9 @@ def inspect(file: Annotated[Path, typer.Argument(help="Package file.")]) -> None
             with file.open("rb") as reader:
                 print(json.dumps(inspect_package(reader), indent=2))
         except OSError as error:
-            raise ConfigurationError("MODEL_UNREADABLE", f"cannot read the package: {error.strerror}") from None
+            raise ConfigurationError(
+                "MODEL_UNREADABLE", f"cannot read the package: {error.strerror}"
+            ) from None
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:

@@ -21,9 +21,7 @@ class Drain(threading.Thread):
     :param idle_seconds: how long both must stay at zero.
     """
 
-    def __init__(
-        self, waiting: Callable[[], int], in_work: Callable[[], int], idle_seconds: float
-    ) -> None:
+    def __init__(self, waiting: Callable[[], int], in_work: Callable[[], int], idle_seconds: float) -> None:
         super().__init__(name="drain", daemon=True)
         self._waiting = waiting
         self._in_work = in_work

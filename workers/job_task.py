@@ -96,5 +96,7 @@ class JobTask:
                 delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 LOG.warning("replies not published yet: %s", error.code)
                 if self.stopping.wait(delay):
-                    raise DeliveryError("REPLY_NOT_PUBLISHED", "stopped before replies were published") from None
+                    raise DeliveryError(
+                        "REPLY_NOT_PUBLISHED", "stopped before replies were published"
+                    ) from None
         raise AssertionError("unreachable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from ..wire.errors import EngineError
 from ..wire.job import Embedding, EngineInfo, Job, Output, Task
@@ -50,12 +50,8 @@ def _request(job: Job) -> EmbedRequest | EngineError:
     if not job.parameters.keys() <= EMBED_PARAMETERS:
         return EngineError("ENGINE_BAD_PARAMETERS", "an unknown parameter for embed")
     parameters = job.parameters
-    return EmbedRequest(
-        texts,
-        normalize=parameters.get("normalize", True),  # type: ignore[arg-type] - the engine checks the types
-        dimensions=parameters.get("dimensions"),  # type: ignore[arg-type]
-        prompt=parameters.get("prompt"),  # type: ignore[arg-type]
-    )
+    values: dict[str, Any] = {name: parameters[name] for name in EMBED_PARAMETERS if name in parameters}
+    return EmbedRequest(texts, **values)  # the engine checks the types
 
 
 def _outputs(result: EmbedResult | EngineError) -> tuple[Output, ...] | EngineError:

@@ -37,6 +37,7 @@ class WorkerSettings(BaseSettings):
     kms_secret_access_key: SecretStr | None = Field(default=None, repr=False)
     fleet_key_id: str = "alias/fleet"
     model_key_id: str = "alias/model"
+    kms_deadline_seconds: float = Field(default=30, ge=0.5, le=600)
     on_denied: Literal["exit", "retry"] = "exit"
 
     backend: Literal["openvino", "torch", "noop"] = "openvino"
@@ -47,6 +48,7 @@ class WorkerSettings(BaseSettings):
     suite: SuiteName = "xwing"
     epoch_seconds: int = Field(default=86_400, ge=60)
     announcement_seconds: int = Field(default=43_200, ge=10, description="Announce again after half of it")
+    grace_seconds: float = Field(default=25, ge=0, description="Until unpublished replies are given up")
     drain_idle_seconds: float = Field(default=3.0, gt=0)
 
 

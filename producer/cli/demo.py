@@ -216,7 +216,10 @@ class Demo:
         wanted = _vector(found[0])
         texts = {item.custom_id: item.texts[0] for item in items}
         scored = sorted(
-            ((sum(a * b for a, b in zip(wanted, _vector(result), strict=True)), result) for result in results),
+            (
+                (sum(a * b for a, b in zip(wanted, _vector(result), strict=True)), result)
+                for result in results
+            ),
             key=lambda pair: -pair[0],
         )
         OUT.print(f"   nearest to: {self.query}")
@@ -311,4 +314,3 @@ def _check_results(results: list[JobResult], wanted: int) -> str:
     if levels != {"provenance"}:
         raise StepFailed(f"receipts reached {sorted(levels)} instead of provenance")
     return f"{len(good)} receipts verified up to key binding, from {len(workers)} worker(s)"
-

@@ -49,7 +49,9 @@ def doctor(
     else:
         colours = {"ok": "green", "warning": "yellow", "problem": "red"}
         for finding in findings:
-            OUT.print(f"[{colours[finding.verdict]}]{finding.verdict:<8}[/] {finding.code:<16} {finding.seen}")
+            OUT.print(
+                f"[{colours[finding.verdict]}]{finding.verdict:<8}[/] {finding.code:<16} {finding.seen}"
+            )
             if finding.fix:
                 OUT.print(f"{'':<9}{'':<16} -> {finding.fix}")
     if any(finding.verdict == "problem" for finding in findings):
@@ -92,7 +94,9 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
 
     trusted = None
     if policy is not None:
-        yield check("POLICY", lambda: f"policy {read_policy(policy).version}", "mend or replace the policy file")
+        yield check(
+            "POLICY", lambda: f"policy {read_policy(policy).version}", "mend or replace the policy file"
+        )
         try:
             trusted = read_policy(policy)
         except Error:
@@ -100,7 +104,7 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
     else:
         yield Finding("POLICY", "warning", "no trust policy given", "use --policy or EPHEMERALML_POLICY")
     try:
-        with broker_running(settings) as settings:  # noqa: PLW2901 - the same settings, with the final address
+        with broker_running(settings) as settings:
             yield check("BROKER", reach, "start the broker or mend its address")
             if pool is not None and trusted is not None:
                 client = make_client(settings, trusted)

@@ -46,7 +46,9 @@ def submit(
         Path | None, typer.Option("--ticket", help="Ticket file to create; default FILE.ticket.")
     ] = None,
     out: OutOption = None,
-    lifetime: Annotated[int, typer.Option("--lifetime", help="Seconds until workers refuse the jobs.")] = 3600,
+    lifetime: Annotated[
+        int, typer.Option("--lifetime", help="Seconds until workers refuse the jobs.")
+    ] = 3600,
     pack: Annotated[int, typer.Option("--pack", min=1, max=1024, help="Jobs per message.")] = 32,
     timeout: TimeoutOption = 120.0,
     broker: BrokerOption = None,

@@ -10,7 +10,9 @@ import typer
 from ..lab import Lab, minilm_folder
 from .common import ERR, OUT, one_line_errors
 
-app = typer.Typer(help="A laboratory: simulated TEE, local KMS, packaged model, policy.", no_args_is_help=True)
+app = typer.Typer(
+    help="A laboratory: simulated TEE, local KMS, packaged model, policy.", no_args_is_help=True
+)
 
 
 @app.command("init")

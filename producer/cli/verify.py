@@ -108,7 +108,9 @@ def vectors(
 @app.command("evidence")
 def evidence(
     file: Annotated[Path, typer.Argument(help="Evidence, e.g. a Nitro attestation document.")],
-    platform: Annotated[str, typer.Option(help="nitro, or simulated with a policy that allows it.")] = "nitro",
+    platform: Annotated[
+        str, typer.Option(help="nitro, or simulated with a policy that allows it.")
+    ] = "nitro",
     policy: PolicyFile = None,
     at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
@@ -190,4 +192,3 @@ def _misuse(message: str) -> Error:
 
 class Misuse(Error):
     """The command was called wrongly (exit 1)."""
-

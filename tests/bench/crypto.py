@@ -36,7 +36,9 @@ from ephemeralml.wire.sealing import Sealer
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROUNDS: Final = 15
 LOOPS: Final = 200
-SENTENCE: Final = "The nurse wrote down the temperature of every patient before the morning round began today."
+SENTENCE: Final = (
+    "The nurse wrote down the temperature of every patient before the morning round began today."
+)
 
 
 def microseconds(act: Callable[[], object], loops: int = LOOPS) -> float:
@@ -63,7 +65,9 @@ def claims_for(request: bytes, response: bytes, nonce: bytes) -> Claims:
         request_hash=sha256(request),
         response_hash=sha256(response),
         attestation_doc_hash=sha256(b"evidence"),
-        enclave_measurements=Measurements("nitro-pcr", {name: os.urandom(48) for name in ("pcr0", "pcr1", "pcr2")}),
+        enclave_measurements=Measurements(
+            "nitro-pcr", {name: os.urandom(48) for name in ("pcr0", "pcr1", "pcr2")}
+        ),
         policy_version="bench",
         sequence_number=1,
         execution_time_ms=3,
@@ -107,7 +111,9 @@ def measure() -> dict[str, float]:
         "seal job": microseconds(lambda: sealer.seal(header, job.encode())),
         "open job": microseconds(lambda: Job.decode(opener.open(header, sealed))),
         "issue receipt": microseconds(lambda: issue(claims, key)),
-        "seal result": microseconds(lambda: back.seal(reply_header, Result(answer.encode(), receipt).encode())),
+        "seal result": microseconds(
+            lambda: back.seal(reply_header, Result(answer.encode(), receipt).encode())
+        ),
         "open result": microseconds(
             lambda: Response.decode(Result.decode(client_opener.open(reply_header, sealed_result)).response)
         ),
@@ -145,7 +151,9 @@ def table(figures: dict[str, float]) -> str:
         ratio = f"{value / raw[name]:.2f} × raw Ed25519" if name in raw else ""
         lines.append(f"| {name} | {value:.1f} | {ratio} |")
     total = sum(figures[name] for name in steps)
-    lines.append(f"| **seal, open, receipt, seal, open** | **{total:.1f}** | the reference system (Rust): 164 |")
+    lines.append(
+        f"| **seal, open, receipt, seal, open** | **{total:.1f}** | the reference system (Rust): 164 |"
+    )
     stamp = datetime.now(UTC).date().isoformat()
     return "\n".join([*lines, "", f"Measured {stamp} on {machine()}; one thread, warm sealers, X-Wing."])
 

@@ -52,9 +52,11 @@ def test_policy_of_another_laboratory_is_refused_before_anything_is_submitted(
 ) -> None:
     bench.worker()
     policy = tmp_path / "policy.json"
-    policy.write_text(bench.lab.policy.read_text().replace('"manifest_hash":"', '"manifest_hash":"').replace(
-        bench.lab.about["model"]["manifest_hash"], "ab" * 32
-    ))
+    policy.write_text(
+        bench.lab.policy.read_text()
+        .replace('"manifest_hash":"', '"manifest_hash":"')
+        .replace(bench.lab.about["model"]["manifest_hash"], "ab" * 32)
+    )
     path = tmp_path / "in.txt"
     path.write_text("one\n")
     got, text = bench.cli("submit", str(path), "--pool", "minilm", "--policy", str(policy))

@@ -68,16 +68,16 @@ def test_worker_with_another_measurement_takes_nothing(bench: Bench) -> None:
 def test_kms_down_takes_nothing_and_says_so_in_one_line(bench: Bench) -> None:
     with Submitter(bench.settings) as submitter:
         submitter.submit("minilm", encode_message(b"a message that must stay"))
-    worker = bench.start(EPHEMERALML_WORKER_KMS_ENDPOINT="http://127.0.0.1:9", EPHEMERALML_WORKER_KMS_DEADLINE_SECONDS="2")
+    worker = bench.start(
+        EPHEMERALML_WORKER_KMS_ENDPOINT="http://127.0.0.1:9", EPHEMERALML_WORKER_KMS_DEADLINE_SECONDS="2"
+    )
     assert worker.end(40) == 69
     assert "KMS_UNAVAILABLE" in worker.text
     assert queue_length(bench.settings, "minilm") == 1
 
 
 def test_gated_worker_stops_at_once(bench: Bench) -> None:
-    worker = bench.start(
-        "--simulated-image", "another-image", EPHEMERALML_WORKER_ON_DENIED="retry"
-    )
+    worker = bench.start("--simulated-image", "another-image", EPHEMERALML_WORKER_ON_DENIED="retry")
     worker.wait_for("key release refused")
     worker.popen.send_signal(signal.SIGTERM)
     started = time.monotonic()
@@ -110,13 +110,20 @@ def test_command_line_submits_waits_and_writes_results(bench: Bench, tmp_path: P
     assert {len(output["embedding"]) for row in rows for output in row["outputs"]} == {384}
     proofs = tmp_path / "in.jsonl.results.jsonl.proofs"
     receipt = proofs / f"{rows[0]['job_id']}.air"
-    code, text = bench.cli("verify", "receipt", str(receipt), "--public-key", rows[0]["receipt_key"], "--allow-evaluation")
+    code, text = bench.cli(
+        "verify", "receipt", str(receipt), "--public-key", rows[0]["receipt_key"], "--allow-evaluation"
+    )
     assert code == 0, text
     flipped = tmp_path / "flipped.air"
     data = bytearray(receipt.read_bytes())
     data[200] ^= 1
     flipped.write_bytes(bytes(data))
-    assert bench.cli("verify", "receipt", str(flipped), "--public-key", rows[0]["receipt_key"], "--allow-evaluation")[0] == 2
+    assert (
+        bench.cli(
+            "verify", "receipt", str(flipped), "--public-key", rows[0]["receipt_key"], "--allow-evaluation"
+        )[0]
+        == 2
+    )
 
 
 def test_client_that_was_killed_continues_with_its_ticket(bench: Bench, tmp_path: Path) -> None:
@@ -153,7 +160,9 @@ def test_canary_is_nowhere_outside_client_and_tee(bench: Bench, tmp_path: Path) 
         results = {result.custom_id: result for result in client.results(ticket, 30)}
     assert results["good"].status == "succeeded"
     assert (results["bad"].status, results["bad"].code) == ("failed", "ENGINE_BAD_PARAMETERS")
-    arguments = b"".join(path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path))
+    arguments = b"".join(
+        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path)
+    )
     worker.popen.send_signal(signal.SIGTERM)
     assert worker.end() == 0
     haystacks = {"arguments": arguments, "worker's output": worker.text.encode()}
@@ -161,7 +170,9 @@ def test_canary_is_nowhere_outside_client_and_tee(bench: Bench, tmp_path: Path) 
         for path in folder.rglob("*"):
             if path.is_file():
                 haystacks[str(path)] = path.read_bytes()
-    assert any("appendonly" in name or name.endswith((".aof", ".rdb")) for name in haystacks), "no broker file was searched"
+    assert any("appendonly" in name or name.endswith((".aof", ".rdb")) for name in haystacks), (
+        "no broker file was searched"
+    )
     assert sum(map(len, haystacks.values())) > 10_000
     for name, content in haystacks.items():
         for form in _forms(CANARY):
@@ -182,5 +193,5 @@ def _forms(text: str) -> list[bytes]:
     forms = [raw, raw.hex().encode(), raw.hex().upper().encode(), text.encode("utf-16-le")]
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw)
-        forms.append(encoded[4 : -4])
+        forms.append(encoded[4:-4])
     return forms

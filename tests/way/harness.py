@@ -60,6 +60,7 @@ class Stand:
     pool: str = POOL
     now: float = field(default_factory=lambda: float(int(time.time())))
     runs: int = 0
+    tickets: list[Ticket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.root = DevelopmentRoot.create()
@@ -100,7 +101,9 @@ class Stand:
         announcement = Announcement(body, attester.platform, evidence, b"no certificate here")
         self.blobs.put(f"announcements/{self.pool}/{worker_id.hex()}", announcement.encode())
         verified = verify_evidence(attester.platform, evidence, endorsements_for(self.policy), int(self.now))
-        mode = appraise(verified, self.policy, int(self.now)).security_mode if image == IMAGE else "evaluation"
+        mode = (
+            appraise(verified, self.policy, int(self.now)).security_mode if image == IMAGE else "evaluation"
+        )
         identity = WorkerIdentity(
             self.pool,
             worker_id,
@@ -128,9 +131,16 @@ class Stand:
     def plan(self, *items: InputItem, lifetime_s: int = 600, pack_jobs: int = 32) -> Ticket:
         """Seal items and return the ticket; ``ticket.pending_packs`` holds what the host would carry."""
         name = os.urandom(4).hex()
-        return self.client.plan(
+        ticket = self.client.plan(
             self.fleet(), items, self.folder / name, lifetime_s=lifetime_s, pack_jobs=pack_jobs
         )
+        self.tickets.append(ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Close all tickets."""
+        for ticket in self.tickets:
+            ticket.close()
 
     def packs(self, ticket: Ticket) -> list[bytes]:
         """Return the packs of a ticket."""

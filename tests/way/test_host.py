@@ -5,26 +5,40 @@ Dropping and delaying must be visible to the client; everything else is refused 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ephemeralml.producer.judge import Judge
 from ephemeralml.receipts.outcome import verify_outcome
 from ephemeralml.wire.errors import AppraisalError, Error, SealingError, VerificationError
 from ephemeralml.wire.header import JobHeader
-from ephemeralml.wire.pack import SealedJob, SealedReply, decode_jobs, encode_jobs, encode_message, encode_replies
+from ephemeralml.wire.opening import Opener
+from ephemeralml.wire.pack import (
+    SealedJob,
+    SealedReply,
+    decode_jobs,
+    encode_jobs,
+    encode_message,
+    encode_replies,
+)
 
 from .harness import POOL, Stand, item
 
 
 @pytest.fixture
-def stand(tmp_path: Path) -> Stand:
-    return Stand(tmp_path)
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    stand = Stand(tmp_path)
+    yield stand
+    stand.close()
 
 
 def status(stand: Stand, reply: SealedReply) -> tuple[str, str]:
-    outcome = verify_outcome(reply.outcome, stand.pipeline.identity.receipt_key.public_key().public_bytes_raw())
+    outcome = verify_outcome(
+        reply.outcome, stand.pipeline.identity.receipt_key.public_key().public_bytes_raw()
+    )
     return outcome.status, outcome.code
 
 
@@ -150,16 +164,13 @@ def test_forged_reply_does_not_take_the_place_of_the_real_one(stand: Stand) -> N
     ticket = stand.plan(item())
     (reply,) = stand.answer(ticket)
     forged = replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + b"\0")
-    judge = stand.client._take  # the client's own way of taking a message
-    from ephemeralml.producer.judge import Judge
-    from ephemeralml.wire.opening import Opener
-
-    sound = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
-    assert judge(ticket, sound, encode_message(encode_replies(POOL, [forged]))) == []
-    assert judge(ticket, sound, b"garbage") == []
+    take = stand.client._take  # the client's own way of taking a message
+    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
+    assert take(ticket, judge, encode_message(encode_replies(POOL, [forged]))) == []
+    assert take(ticket, judge, b"garbage") == []
     assert stand.client.discarded == 2
     assert len(ticket.missing) == 1
-    (result,) = judge(ticket, sound, encode_message(encode_replies(POOL, [reply.sealed])))
+    (result,) = take(ticket, judge, encode_message(encode_replies(POOL, [reply.sealed])))
     assert result.status == "succeeded"
     assert not ticket.missing
 
