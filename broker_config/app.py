@@ -67,7 +67,9 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     app = Celery("ephemeralml", task_cls=QuietTask, set_as_current=False)
     app.conf.update(
         broker_url=settings.url,
-        broker_transport_options=transport_options(settings, lease=jobs_queue(pool) if pool else "none"),
+        broker_transport_options=transport_options(
+            settings, lease=jobs_queue(pool) if pool is not None else "none"
+        ),
         broker_use_ssl=tls_options(settings),
         broker_connection_timeout=settings.connect_timeout_s,
         broker_connection_retry_on_startup=True,

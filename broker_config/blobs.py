@@ -1,7 +1,8 @@
-"""Blob store: large packs, announcements, evidence and wrapped keys. Untrusted: ciphertext and public bytes only.
+"""Blob store: large packs, announcements, evidence and wrapped keys.
 
-Two versions, one Protocol: a local directory and Redis. ``put_if_absent`` is atomic
-in both. Content-addressed blobs are checked against their SHA-256 when they are read.
+It is untrusted: it gets ciphertext and public bytes only. Two versions, one Protocol: a
+local directory and Redis. ``put_if_absent`` is atomic in both. Content-addressed blobs
+are checked against their SHA-256 when they are read.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pydantic import SecretStr
 
 from .embedded import EmbeddedRedis
+from .health import ping
 from .settings import BrokerSettings
 
 
@@ -16,9 +17,11 @@ def broker_running(settings: BrokerSettings) -> Iterator[BrokerSettings]:
     """Yield settings whose broker runs: the named one, or the embedded one started for the duration.
 
     :raises ConfigurationError: the embedded broker cannot be started here.
-    :raises DeliveryError: ``BROKER_NOT_STARTED``.
+    :raises DeliveryError: ``BROKER_UNREACHABLE``: the named broker does not answer;
+        ``BROKER_NOT_STARTED``: the embedded one did not start.
     """
     if settings.broker_url is not None:
+        ping(settings)
         yield settings
         return
     with EmbeddedRedis(settings.state_dir, appendfsync=settings.appendfsync) as embedded:

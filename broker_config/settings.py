@@ -154,7 +154,8 @@ def check_url(url: str) -> None:
 def broker_settings(*, broker_url: str | None = None, state_dir: Path | None = None) -> BrokerSettings:
     """Return settings from environment and file, overridden by arguments that are not None.
 
-    :raises ConfigurationError: ``BAD_SETTINGS``, ``UNKNOWN_BROKER`` or ``BAD_BROKER_URL``; never shows a value.
+    :raises ConfigurationError: ``BAD_SETTINGS``, ``UNKNOWN_BROKER`` or ``BAD_BROKER_URL``;
+        no message shows a value.
     """
     given = {"broker_url": broker_url, "state_dir": state_dir}
     try:

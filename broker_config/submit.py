@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -41,10 +42,8 @@ class Submitter:
         self._close()
 
     def _close(self) -> None:
-        try:
+        with suppress(OperationalError, RedisError, OSError):
             self._connection.release()
-        except (OperationalError, RedisError, OSError):
-            pass  # the broker is gone; what submit() returned for is with it
         self._app.close()
 
     def submit(self, pool: str, message: bytes) -> None:
