@@ -6,7 +6,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import pycddl  # type: ignore[import-untyped]
+import pycddl
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given

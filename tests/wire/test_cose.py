@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,16 +83,36 @@ def test_a_signature_under_a_key_with_torsion_is_judged_as_the_library_does() ->
         digest = hashlib.sha512(commitment + public + message).digest()
         k = int.from_bytes(digest, "little") % curve.L
         signature = commitment + ((6789 + k * secret) % curve.L).to_bytes(32, "little")
-        try:
-            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-        except Exception:
-            fails(public, message, signature)
-            outcomes.add(False)
-        else:
+        accepted = library_accepts(public, message, signature)
+        outcomes.add(accepted)
+        if accepted:
             verify_ed25519(public, message, signature)
-            outcomes.add(k % 8 == 0)
-            assert k % 8 == 0
+        else:
+            fails(public, message, signature)
     assert False in outcomes
+
+
+def library_accepts(public: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def test_what_the_library_alone_would_accept_is_refused() -> None:
+    """Signatures that satisfy the equation with a commitment or key of small order, canonical or not."""
+    secret = 12345
+    public, identity = curve.encoded(curve.times(secret, curve.BASE)), curve.encoded(curve.IDENTITY)
+    digest = hashlib.sha512(identity + public + b"m").digest()
+    s = int.from_bytes(digest, "little") * secret % curve.L
+    forgeries = [(public, identity + s.to_bytes(32, "little"))]
+    for key in (identity, (curve.P + 1).to_bytes(32, "little")):
+        # Under the identity as key, R = S * B holds for every message.
+        forgeries.append((key, curve.encoded(curve.times(7, curve.BASE)) + (7).to_bytes(32, "little")))
+    for key, signature in forgeries:
+        assert library_accepts(key, b"m", signature)
+        fails(key, b"m", signature)
 
 
 def test_s_that_is_not_reduced_is_refused() -> None:
