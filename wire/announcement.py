@@ -139,12 +139,15 @@ class Announcement:
 
         :raises MalformedError: when it is anything else.
         """
+        # Each part within its own bound, the whole before it is parsed.
         limit = MAX_BODY_BYTES + 2 * MAX_EVIDENCE_BYTES + 1024
         value = decode(data, max_bytes=limit)
         match value:
             # Also by type: the literal would match true and 1.0, which are other bytes.
             case [1, bytes() as body, str() as platform, bytes() as evidence, bytes() as birth] if (
                 type(value[0]) is int
+                and 1 <= len(platform) <= 32
+                and max(len(evidence), len(birth)) <= MAX_EVIDENCE_BYTES
             ):
                 announcement = cls(body, platform, evidence, birth)
                 _ = announcement.body

@@ -117,10 +117,10 @@ class ReplyHeader:
 def _with_batch(
     fields: dict[object, object], batch_id: bytes | None, index: int | None
 ) -> dict[object, object]:
+    if (batch_id is None) != (index is None):
+        raise MalformedError("MISSING_FIELD", "a header names batch and index together or neither")
     if batch_id is not None:
-        fields[7] = batch_id
-    if index is not None:
-        fields[8] = index
+        fields |= {7: batch_id, 8: index}
     return fields
 
 

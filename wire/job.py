@@ -74,9 +74,7 @@ class Job:
             1: VERSION,
             2: self.model,
             3: self.task,
-            4: [
-                item if isinstance(item, str) else [[t.role, t.content] for t in item] for item in self.inputs
-            ],
+            4: [_input_item(item) for item in self.inputs],
             5: self.parameters,
             6: self.salt,
             7: self.nonce,
@@ -252,7 +250,7 @@ def _turn(turn: object) -> Turn:
 
 
 def _parameters(value: dict[object, object]) -> dict[str, Scalar | list[Scalar]]:
-    if len(value) > MAX_PARAMETERS or not all(isinstance(key, str) for key in value):
+    if len(value) > MAX_PARAMETERS or not all(isinstance(key, str) and key for key in value):
         raise MalformedError("OUT_OF_BOUNDS", "there are too many parameters, or one has no name")
     for item in value.values():
         for scalar in item if isinstance(item, list) else [item]:

@@ -78,7 +78,9 @@ jobs = st.builds(
     task=st.sampled_from(["embed", "generate"]),
     inputs=st.lists(inputs, min_size=1, max_size=4).map(tuple),
     parameters=st.dictionaries(
-        st.text(max_size=8), parameter_scalars | st.lists(parameter_scalars, max_size=3), max_size=4
+        st.text(min_size=1, max_size=8),
+        parameter_scalars | st.lists(parameter_scalars, max_size=3),
+        max_size=4,
     ),
     salt=octets(32),
     nonce=octets(8, 64),

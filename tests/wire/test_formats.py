@@ -132,7 +132,7 @@ def test_a_result_bounds_its_receipt() -> None:
     refuses("OUT_OF_BOUNDS", Result.decode, Result(b"r", bytes(MAX_RECEIPT_BYTES + 1)).encode())
 
 
-@given(some.bodies, st.text(max_size=9), st.binary(max_size=40), st.binary(max_size=40))
+@given(some.bodies, st.text(min_size=1, max_size=9), st.binary(max_size=40), st.binary(max_size=40))
 def test_announcements(body: AnnouncementBody, platform: str, evidence: bytes, birth: bytes) -> None:
     announcement = Announcement(body.encode(), platform, evidence, birth)
     again = Announcement.decode(announcement.encode())
