@@ -151,6 +151,15 @@ def test_other_algorithms_are_refused(old: bytes, new: bytes) -> None:
     assert _code(make_enveloped(SECRET, KEY.public_key()).replace(old, new)) == "CMS_UNSUPPORTED"
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_each_of_the_two_hashes_must_be_sha256(which: int) -> None:
+    before, between, after = make_enveloped(SECRET, KEY.public_key()).split(cms.OID_SHA256)
+    hashes_ = [cms.OID_SHA256, cms.OID_SHA256]
+    hashes_[which] = bytes.fromhex("608648016503040203")
+    data = before + hashes_[0] + between + hashes_[1] + after
+    assert _code(data) == "CMS_UNSUPPORTED"
+
+
 @pytest.mark.parametrize(
     "data",
     [
