@@ -28,7 +28,10 @@ BREACHES = {
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     """Check the contracts of the package that lies in ``folder``."""
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from importlinter.cli import lint_imports_command as c; c()"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1));"
+        "from importlinter.cli import lint_imports_command as check; check()"
+    )
     command = [
         sys.executable,
         "-c",
