@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from celery import Celery
@@ -64,12 +65,11 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     """
     register_cbor()
     queues = [] if pool is None else [job_queue(pool)]
+    lease = "none" if pool is None else jobs_queue(pool)
     app = Celery("ephemeralml", task_cls=QuietTask, set_as_current=False)
     app.conf.update(
         broker_url=settings.url,
-        broker_transport_options=transport_options(
-            settings, lease=jobs_queue(pool) if pool is not None else "none"
-        ),
+        broker_transport_options=transport_options(settings, lease=lease),
         broker_use_ssl=tls_options(settings),
         broker_connection_timeout=settings.connect_timeout_s,
         broker_connection_retry_on_startup=True,
@@ -97,6 +97,8 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     )
     if pool is not None:
         _remove_builtin_tasks(app)
+        # Its debug lines show a task's arguments.
+        logging.getLogger("celery.pool").setLevel(logging.INFO)
     return app
 
 

@@ -15,6 +15,7 @@ from .settings import BrokerSettings
 #: redis-py's own default waits for seconds between attempts.
 RETRIES: Final = 2
 RETRY_SECONDS: Final = 0.2
+PROBE_SECONDS: Final = 2
 
 
 def redis_client(settings: BrokerSettings) -> redis.Redis:
@@ -33,4 +34,6 @@ def redis_client(settings: BrokerSettings) -> redis.Redis:
 
 def probe_client(socket_path: str) -> redis.Redis:
     """Return a client of a unix socket that tries once and answers at once."""
-    return redis.Redis(unix_socket_path=socket_path, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+    return redis.Redis(
+        unix_socket_path=socket_path, socket_timeout=PROBE_SECONDS, retry=Retry(NoBackoff(), 0)
+    )

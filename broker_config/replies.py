@@ -23,6 +23,8 @@ from .settings import BrokerSettings
 
 #: Messages that a client holds unacknowledged; the next ones stay with the broker.
 PREFETCH: Final = 8
+#: kombu looks for leases that ran out only when a wait this short (below its BRPOP's second) ends.
+SLICE_SECONDS: Final = 0.5
 
 _LOST: Final = (OperationalError, RedisError, OSError)
 
@@ -63,12 +65,13 @@ class ReplyQueue:
         self._name = check_reply_to(name)
         self._arrived: deque[Any] = deque()
         self._connection: Connection | None = None
+        self._channel: Any = None
 
     def __enter__(self) -> Self:
         try:
             self._open()
         except _LOST:
-            self._drop()
+            self._drop(lost=True)
             raise _unreachable() from None
         return self
 
@@ -93,11 +96,11 @@ class ReplyQueue:
             if left <= 0:
                 return None
             try:
-                self._open().drain_events(timeout=left)
+                self._open().drain_events(timeout=min(left, SLICE_SECONDS))
             except TimeoutError:
-                return None
+                continue
             except _LOST:
-                self._drop()
+                self._drop(lost=True)
                 raise _unreachable() from None
             except Exception:  # a host wrote something that kombu cannot even take apart
                 return Delivery(b"", _nothing)
@@ -113,9 +116,10 @@ class ReplyQueue:
         if self._connection is None:
             self._connection = open_connection(self._settings, lease=self._name)
             self._connection.ensure_connection(max_retries=1, interval_start=0.1)
+            self._channel = self._connection.default_channel
             queue = Queue(self._name, Exchange(""), routing_key=self._name, no_declare=True)
             Consumer(
-                self._connection.default_channel,
+                self._channel,
                 [queue],
                 accept=[CONTENT_TYPE],
                 on_message=self._arrived.append,
@@ -123,9 +127,12 @@ class ReplyQueue:
             ).consume()
         return self._connection
 
-    def _drop(self) -> None:
+    def _drop(self, *, lost: bool = False) -> None:
+        """Close; kombu gives unacknowledged messages back, unless there is no broker to give them to."""
         self._arrived.clear()
         if self._connection is not None:
+            if lost and self._channel is not None:
+                self._channel.do_restore = False
             _release_quietly(self._connection)
             self._connection = None
 

@@ -9,7 +9,7 @@ from ephemeralml.broker_config.serializer import CONTENT_TYPE, NAME, load_body, 
 from ephemeralml.wire.encoding import encode
 from ephemeralml.wire.errors import MalformedError
 
-EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+EMBED: dict[str, object] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 @given(st.binary(max_size=512))

@@ -107,7 +107,7 @@ def test_no_secret_shows() -> None:
     settings = broker_settings(broker_url=f"redis://:{SECRET}@h/0")
     assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
     with pytest.raises(ValidationError) as caught:
-        BrokerSettings(broker_url=f"redis://:{SECRET}@h/0", profile="embedded")  # type: ignore[arg-type]
+        BrokerSettings(broker_url=f"redis://:{SECRET}@h/0", profile="embedded")
     assert SECRET not in str(caught.value)
 
 
