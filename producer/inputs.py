@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ..wire.encoding import encode
 from ..wire.errors import ConfigurationError, MalformedError
 from ..wire.job import MAX_INPUTS, Scalar
 
@@ -79,7 +80,7 @@ def _json_item(number: int, line: str) -> InputItem:
     except (ValueError, RecursionError):
         raise MalformedError("INPUT_NOT_JSON", f"line {number} is not JSON") from None
     if isinstance(value, str):
-        return InputItem(str(number), (value,))
+        value = {"text": value}
     if not isinstance(value, dict) or not value.keys() <= _KEYS or ("text" in value) == ("inputs" in value):
         raise _bad(number, "needs 'text' or 'inputs', and only 'id' and 'parameters' beside")
     texts = [value["text"]] if "text" in value else value["inputs"]
@@ -88,13 +89,22 @@ def _json_item(number: int, line: str) -> InputItem:
     custom_id = value.get("id", str(number))
     if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 256:
         raise _bad(number, "has an id that is not a text of 1 to 256 characters")
-    return InputItem(custom_id, tuple(texts), _parameters(number, value.get("parameters", {})))
+    parameters = _parameters(number, value.get("parameters", {}))
+    try:
+        encode([texts, parameters, custom_id])  # numbers beyond 64 bits, lone surrogates
+    except MalformedError:
+        raise _bad(number, "has a value that cannot travel") from None
+    return InputItem(custom_id, tuple(texts), parameters)
 
 
 def _parameters(number: int, value: Any) -> dict[str, Scalar | list[Scalar]]:
-    if not isinstance(value, dict) or any(item is None or isinstance(item, dict) for item in value.values()):
+    if not isinstance(value, dict):
+        raise _bad(number, "has parameters that are not a map")
+    flat = [part for item in value.values() for part in (item if isinstance(item, list) else [item])]
+    if len(flat) > MAX_INPUTS or not all(isinstance(part, (int, float, str, bool)) for part in flat):
         raise _bad(number, "has parameters that are not plain values")
-    return value
+    result: dict[str, Scalar | list[Scalar]] = value
+    return result
 
 
 def _text(value: object) -> bool:

@@ -136,7 +136,8 @@ class Ticket:
         """Store judged replies that are new and ours; return those.
 
         Only replies that were found sound belong here: the first one wins, and a
-        forged one must not take the place of the real one. They are on disk when this returns, so that the message may be acknowledged.
+        forged one must not take the place of the real one. They are on disk when this
+        returns, so that the message may be acknowledged.
         """
         fresh = {
             reply.job_id.hex(): reply

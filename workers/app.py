@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from celery.signals import worker_shutdown, worker_shutting_down
 
-from ..broker_config.app import make_app
+from ..broker_config.app import TASK_NAME, make_app
 from ..broker_config.blobs import make_blob_store
 from ..broker_config.health import queue_length
 from ..broker_config.profiles import broker_running
 from ..broker_config.queues import jobs_queue
 from ..broker_config.replies import ReplyPublisher
 from ..broker_config.settings import BrokerSettings
-from ..broker_config.submit import TASK_NAME
 from ..wire.errors import Error, KeyReleaseError
 from ..wire.exit_codes import exit_code
 from .boot import Boot

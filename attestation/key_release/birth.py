@@ -7,7 +7,7 @@ key, so that a host which may call ``Encrypt`` cannot plant a key that it knows.
 
 Stored form: deterministic CBOR ``[COSE_Sign1, platform, evidence]``. The payload is
 ``{1: 1, 2: pool, 3: epoch, 4: suite, 5: public key, 6: key id, 7: SHA-256 of the
-wrapped blob, 8: created at, 9: receipt key}`` (spec/wire.md).
+wrapped blob, 8: created at, 9: receipt key}`` (spec/fleet-key.md).
 """
 
 from __future__ import annotations

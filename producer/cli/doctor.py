@@ -88,10 +88,6 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
         except Error as error:
             return Finding(code, "problem", str(error), fix)
 
-    def reach() -> str:
-        ping(settings)
-        return "the broker answers"
-
     trusted = None
     if policy is not None:
         yield check(
@@ -104,10 +100,11 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
     else:
         yield Finding("POLICY", "warning", "no trust policy given", "use --policy or EPHEMERALML_POLICY")
     try:
-        with broker_running(settings) as settings:
-            yield check("BROKER", reach, "start the broker or mend its address")
+        with broker_running(settings) as running:
+            ping(running)
+            yield Finding("BROKER", "ok", f"the {settings.profile} broker answers")
             if pool is not None and trusted is not None:
-                client = make_client(settings, trusted)
+                client = make_client(running, trusted)
 
                 def fleet() -> str:
                     found = client.trust_pool(pool)

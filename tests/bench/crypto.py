@@ -136,7 +136,8 @@ def machine() -> str:
     """Return the machine in words."""
     text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     names = re.findall(r"model name\s*:\s*(.+)", text)
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    processor = names[0] if names else platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def table(figures: dict[str, float]) -> str:

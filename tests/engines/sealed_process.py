@@ -49,7 +49,7 @@ def main(argument: str) -> None:
     (result,) = load_engine("openvino", files).run([EmbedRequest(("one", "two"))])
     heavy = {"torch", "transformers", "sentence_transformers", "onnxruntime"} & set(sys.modules)
     telemetry = [n for n, m in sys.modules.items() if n.startswith("openvino_telemetry") and m]
-    from openvino.tools.ovc import utils  # type: ignore[import-untyped]  # the part that would send
+    from openvino.tools.ovc import utils  # the part that would send
 
     said = {
         "vectors": len(result.vectors),

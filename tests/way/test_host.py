@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,7 @@ def test_rewritten_header_cannot_be_opened(stand: Stand, field: str) -> None:
     ticket = stand.plan(item())
     (sealed,) = decode_jobs(stand.packs(ticket)[0])[1]
     header = JobHeader.decode(sealed.header)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "pool": "elsewhere",
         "reply_to": "reply." + "f" * 32,
         "not_after": header.not_after + 1,

@@ -11,7 +11,7 @@ import sys
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
-import openvino as ov  # type: ignore[import-untyped]  # noqa: E402
-import openvino.opset13 as op  # type: ignore[import-untyped]  # noqa: E402
+import openvino as ov  # noqa: E402
+import openvino.opset13 as op  # noqa: E402
 
 __all__ = ["op", "ov"]

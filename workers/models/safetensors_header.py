@@ -84,9 +84,9 @@ def _span(entry: object) -> tuple[int, int]:
         case {"dtype": str() as dtype, "shape": [*shape], "data_offsets": [int() as start, int() as stop]}:
             if dtype not in DTYPES:
                 raise _malformed("it holds a dtype that is not allowed")
-            if all(type(side) is int and 0 <= side < 1 << 40 for side in shape) and 0 <= start <= stop:
-                if math.prod(shape) * DTYPES[dtype] == stop - start:
-                    return start, stop
+            plain = all(type(side) is int and 0 <= side < 1 << 40 for side in shape)
+            if plain and 0 <= start <= stop and math.prod(shape) * DTYPES[dtype] == stop - start:
+                return start, stop
     raise _malformed("a tensor's entry does not fit its data")
 
 
