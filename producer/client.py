@@ -21,7 +21,14 @@ from ..broker_config.replies import ReplyQueue
 from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import Submitter
 from ..wire.encoding import sha256
-from ..wire.errors import DeliveryError, EndorsementsError, Error, FetchError, MalformedError
+from ..wire.errors import (
+    DeliveryError,
+    EndorsementsError,
+    Error,
+    FetchError,
+    MalformedError,
+    VerificationError,
+)
 from ..wire.header import JobHeader
 from ..wire.job import Job, Task
 from ..wire.keys import SuiteName
@@ -162,23 +169,29 @@ class Client:
                 delivery = queue.receive(min(POLL_SECONDS, timeout_s))
                 if delivery is None:
                     continue
-                results = self._take(ticket, judge, delivery.body)
-                delivery.ack()
+                results, judged = self._take(ticket, judge, delivery.body)
+                if judged:
+                    delivery.ack()
                 if results:
                     deadline = time.monotonic() + timeout_s
                     progress(len(ticket.missing))
                 yield from results
 
-    def _take(self, ticket: Ticket, judge: Judge, body: bytes) -> list[JobResult]:
-        """Judge a message's replies and store the sound ones; must be called before it is acknowledged."""
+    def _take(self, ticket: Ticket, judge: Judge, body: bytes) -> tuple[list[JobResult], bool]:
+        """Judge a message's replies and store the sound ones, before it is acknowledged.
+
+        Returns their results, and whether all could be judged: a reply whose evidence cannot be found
+        may be real, so its message is left to come again.
+        """
         try:
             message = decode_message(body)
             if isinstance(message, PackReference):
                 message = get_content(self.blobs, message.digest.hex())
             _, replies = decode_replies(message)
-        except MalformedError:
+        except (MalformedError, VerificationError):
             self.discarded += 1
-            return []
+            return [], True
+        judged = True
         sound: list[tuple[SealedReply, JobResult]] = []
         for reply in replies:
             record = ticket.jobs.get(reply.job_id.hex())
@@ -186,12 +199,14 @@ class Client:
                 continue
             try:
                 sound.append((reply, judge.judge(record, reply, int(self.now()))))
-            except (FetchError, DeliveryError, EndorsementsError):
+            except (FetchError, DeliveryError):
                 raise  # not judged: the message stays unacknowledged and comes again
+            except EndorsementsError:
+                judged = False
             except Error:
                 self.discarded += 1
         ticket.received(ticket.head.pool, [reply for reply, _ in sound])
-        return [result for _, result in sound]
+        return [result for _, result in sound], judged
 
     def _message(self, pack: bytes) -> bytes:
         if len(pack) <= self.broker.inline_limit_bytes:

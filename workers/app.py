@@ -65,6 +65,7 @@ class Worker:
                 concurrency=self.settings.concurrency,
                 queues=[jobs_queue(self.settings.pool)],
                 loglevel="WARNING",
+                quiet=True,
                 without_gossip=True,
                 without_mingle=True,
                 without_heartbeat=True,

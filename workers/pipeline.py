@@ -25,7 +25,9 @@ from ..wire.pack import SealedJob, SealedReply, decode_jobs
 from ..wire.sealing import Sealer
 from .identity import WorkerIdentity
 
+#: Stored replies for redeliveries: at most so many, and so many bytes.
 REPLAY_JOBS: Final = 8192
+REPLAY_BYTES: Final = 64 << 20
 REPLY_SEALERS: Final = 256
 
 
@@ -77,6 +79,7 @@ class Pipeline:
     unix: Callable[[], float]
     monotonic: Callable[[], float]
     _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
+    _finished_bytes: int = 0
     _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -145,13 +148,23 @@ class Pipeline:
         if not jobs:
             return
         started = self.monotonic()
-        answers = self.runner(jobs)
+        try:
+            answers = self.runner(jobs)
+        except Exception:  # whatever an engine throws, each job still ends in a signed outcome
+            answers = [EngineError("ENGINE_FAILED")] * len(jobs)
         elapsed_ms = round((self.monotonic() - started) * 1000)
         for work, answer in zip(works, answers, strict=True):
-            if isinstance(answer, EngineError):
-                self._finish(work, self._outcome(work, "failed", answer.code))
-            else:
-                self._finish(work, self._succeed(work, answer, elapsed_ms))
+            self._finish(work, self._answered(work, answer, elapsed_ms))
+
+    def _answered(
+        self, work: _Work, answer: tuple[Output, ...] | EngineError, elapsed_ms: int
+    ) -> SealedReply:
+        if isinstance(answer, EngineError):
+            return self._outcome(work, "failed", answer.code)
+        try:
+            return self._succeed(work, answer, elapsed_ms)
+        except Error as error:  # an answer that is too large, a reply key that cannot be sealed to
+            return self._outcome(work, "failed", error.code)
 
     def _succeed(self, work: _Work, outputs: tuple[Output, ...], elapsed_ms: int) -> SealedReply:
         job, identity = work.job, self.identity
@@ -202,8 +215,9 @@ class Pipeline:
         work.reply = reply
         with self._lock:
             self._finished[sha256(work.header_bytes)] = reply
-            while len(self._finished) > REPLAY_JOBS:
-                self._finished.popitem(last=False)
+            self._finished_bytes += _size(reply)
+            while len(self._finished) > REPLAY_JOBS or self._finished_bytes > REPLAY_BYTES:
+                self._finished_bytes -= _size(self._finished.popitem(last=False)[1])
 
     def _sealer(self, key: PublicKey) -> Sealer:
         with self._lock:
@@ -214,3 +228,7 @@ class Pipeline:
                     self._sealers.popitem(last=False)
             self._sealers.move_to_end(key.key_id)
             return sealer
+
+
+def _size(reply: SealedReply) -> int:
+    return len(reply.outcome) + (0 if reply.sealed is None else len(reply.sealed.ciphertext))

@@ -5,7 +5,7 @@ Dropping and delaying must be visible to the client; everything else is refused 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pytest
 
 from ephemeralml.producer.judge import Judge
 from ephemeralml.receipts.outcome import verify_outcome
-from ephemeralml.wire.errors import AppraisalError, Error, SealingError, VerificationError
+from ephemeralml.wire.errors import AppraisalError, EngineError, Error, SealingError, VerificationError
 from ephemeralml.wire.header import JobHeader
+from ephemeralml.wire.job import Job, Output
 from ephemeralml.wire.opening import Opener
 from ephemeralml.wire.pack import (
     SealedJob,
@@ -25,6 +26,7 @@ from ephemeralml.wire.pack import (
     encode_message,
     encode_replies,
 )
+from ephemeralml.workers import pipeline
 
 from .harness import POOL, Stand, item
 
@@ -167,11 +169,12 @@ def test_forged_reply_does_not_take_the_place_of_the_real_one(stand: Stand) -> N
     forged = replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + b"\0")
     take = stand.client._take  # the client's own way of taking a message
     judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
-    assert take(ticket, judge, encode_message(encode_replies(POOL, [forged]))) == []
-    assert take(ticket, judge, b"garbage") == []
+    assert take(ticket, judge, encode_message(encode_replies(POOL, [forged]))) == ([], True)
+    assert take(ticket, judge, b"garbage") == ([], True)
     assert stand.client.discarded == 2
     assert len(ticket.missing) == 1
-    (result,) = take(ticket, judge, encode_message(encode_replies(POOL, [reply.sealed])))
+    ((result,), judged) = take(ticket, judge, encode_message(encode_replies(POOL, [reply.sealed])))
+    assert judged
     assert result.status == "succeeded"
     assert not ticket.missing
 
@@ -182,6 +185,29 @@ def test_reply_from_an_unwanted_worker_is_refused(stand: Stand) -> None:
     (reply,) = rogue.answer(stand.packs(ticket)[0])
     with pytest.raises(Error, match="EVIDENCE_UNKNOWN"):
         stand.judge(ticket, reply.sealed)
+    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
+    message = encode_message(encode_replies(POOL, [reply.sealed]))
+    assert stand.client._take(ticket, judge, message) == ([], False)
+    assert len(ticket.missing) == 1
+
+
+def test_an_engine_that_throws_ends_every_job_in_a_signed_failure(stand: Stand) -> None:
+    def throw(jobs: Sequence[Job]) -> list[tuple[Output, ...] | EngineError]:
+        raise RuntimeError("a text of the engine that must not travel")
+
+    stand.pipeline.runner = throw
+    ticket = stand.plan(item("a", "1"), item("b", "2"))
+    for reply in stand.answer(ticket):
+        result = stand.judge(ticket, reply.sealed)
+        assert (result.status, result.code) == ("failed", "ENGINE_FAILED")
+
+
+def test_stored_replies_are_bounded_in_bytes(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "REPLAY_BYTES", 5000)
+    ticket = stand.plan(*(item("x", str(n)) for n in range(20)))
+    stand.answer(ticket)
+    assert 0 < len(stand.pipeline._finished) < 20
+    assert stand.pipeline._finished_bytes <= 5000
 
 
 def test_announcement_with_another_receipt_key_is_left_out(stand: Stand) -> None:
