@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
 
+from .envelope import TASK_NAME
 from .queues import jobs_queue
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
 from .task import QuietTask
+from .transport import HardenedAMQP
 
-TASK_NAME: Final = "ephemeralml.run_pack"
+__all__ = ["TASK_NAME", "job_queue", "make_app", "tls_options", "transport_options"]
 
 
 def transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     register_cbor()
     queues = [] if pool is None else [job_queue(pool)]
     lease = "none" if pool is None else jobs_queue(pool)
-    app = Celery("ephemeralml", task_cls=QuietTask, set_as_current=False)
+    app = Celery("ephemeralml", task_cls=QuietTask, amqp=HardenedAMQP, set_as_current=False)
     app.conf.update(
         broker_url=settings.url,
         broker_transport_options=transport_options(settings, lease=lease),

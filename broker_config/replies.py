@@ -20,6 +20,7 @@ from .queues import check_reply_to
 from .redis_client import redis_client
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
+from .transport import HardenedConnection
 
 #: Messages that a client holds unacknowledged; the next ones stay with the broker.
 PREFETCH: Final = 8
@@ -32,7 +33,7 @@ _LOST: Final = (OperationalError, RedisError, OSError)
 def open_connection(settings: BrokerSettings, *, lease: str) -> Connection:
     """Return a kombu connection (lazy) for a running broker; see :func:`.app.transport_options`."""
     register_cbor()
-    return Connection(
+    return HardenedConnection(  # type: ignore[no-untyped-call]
         settings.url,
         ssl=tls_options(settings) or False,
         transport_options=transport_options(settings, lease=lease),
@@ -102,8 +103,6 @@ class ReplyQueue:
             except _LOST:
                 self._drop(lost=True)
                 raise _unreachable() from None
-            except Exception:  # a host wrote something that kombu cannot even take apart
-                return Delivery(b"", _nothing)
         message = self._arrived.popleft()
         try:
             body = message.decode()
@@ -210,7 +209,3 @@ def _release_quietly(connection: Connection) -> None:
 
 def _unreachable() -> DeliveryError:
     return DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached")
-
-
-def _nothing() -> None:
-    """Acknowledge what is on no queue any more."""

@@ -11,8 +11,11 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from ..wire.errors import DeliveryError
-from .app import TASK_NAME, job_queue, make_app
+from .app import job_queue, make_app
+from .envelope import TASK_NAME
 from .settings import BrokerSettings
+
+__all__ = ["TASK_NAME", "Submitter"]
 
 #: Publishing is tried again within about three seconds, then the caller is told.
 RETRY: Final = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.4, "interval_max": 1.0}

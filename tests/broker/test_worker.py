@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -89,3 +91,33 @@ def test_a_stopping_worker_gives_back_what_it_did_not_finish(broker: BrokerSetti
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(15) == 0
     assert leases(broker) + queue_length(broker, "p") == 1
+
+
+def test_a_host_s_garbage_harms_no_neighbour(broker: BrokerSettings, tmp_path: Path) -> None:
+    with Submitter(broker) as submitter:
+        submitter.submit("p", b"ok:template")
+    with redis_client(broker) as client:
+        good = json.loads(client.rpop("jobs.p"))
+        headers = good["headers"]
+        crafted = [
+            {**good, "content-type": "application/json", "body": base64.b64encode(b"[[1],{},{}]").decode()},
+            {**good, "headers": {**headers, "task": "celery.map"}},
+            {**good, "headers": {**headers, "task": "no.such.task"}},
+            {**good, "body": base64.b64encode(b"\xff" * 9).decode()},
+            {**good, "headers": {}},
+            {**good, "headers": {**headers, "eta": 5}},
+            {**good, "headers": {**headers, "timelimit": "x"}},
+            {**good, "headers": {**headers, "id": []}},
+            {**good, "headers": {**headers, "expires": [1]}},
+            {**good, "properties": []},
+        ]
+        for item in crafted:
+            client.lpush("jobs.p", json.dumps(item))
+        for raw in (b"{", b"\xff", b"null", b"{}"):
+            client.lpush("jobs.p", raw)
+    with Submitter(broker) as submitter:
+        submitter.submit("p", b"ok:neighbour")
+    with worker(broker, tmp_path):
+        until(lambda: answered(tmp_path) == ["ok:neighbour"])
+        until(lambda: leases(broker) == 0)
+    assert queue_length(broker, "p") == 0

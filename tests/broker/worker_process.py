@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from ephemeralml.broker_config import broker_settings
-from ephemeralml.broker_config.app import TASK_NAME, make_app
+from ephemeralml.broker_config.app import make_app
+from ephemeralml.broker_config.envelope import TASK_NAME
 from ephemeralml.broker_config.queues import jobs_queue
 from ephemeralml.wire.errors import DeliveryError
 
