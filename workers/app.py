@@ -103,8 +103,9 @@ class Worker:
 
     def _open(self, boot: Boot, identity: WorkerIdentity) -> None:
         pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic)
-        publish = ReplyPublisher(self.broker).publish
-        task = JobTask(pipeline, boot.blobs, publish, self.broker.inline_limit_bytes, self._stopping)
+        self._publisher = ReplyPublisher(self.broker)
+        publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
+        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping)
         self._boot_done, self._task = boot, task
         threading.Thread(target=self._renew, args=(boot, pipeline), name="renew", daemon=True).start()
         if self.drain:
@@ -138,6 +139,7 @@ class Worker:
         self._stopping.set()
         if self._boot_done is not None:
             self._boot_done.runner.batcher.close()
+            self._publisher.close()
         if self._task is not None:
             self._task.pipeline.forget()
         self.say("stopped: keys dropped")

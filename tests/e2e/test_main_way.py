@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ephemeralml.broker_config.health import queue_length
 from ephemeralml.broker_config.submit import Submitter
-from ephemeralml.producer.inputs import InputItem
+from ephemeralml.producer import AsyncClient, InputItem, JobResult
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.wire.pack import encode_message
 
@@ -39,6 +40,21 @@ def test_all_jobs_answered_and_every_receipt_reaches_provenance(bench: Bench, tm
         worker.popen.send_signal(signal.SIGTERM)
         assert worker.end() == 0
         assert "keys dropped" in worker.text
+
+
+def test_async_client_gives_the_same_results(bench: Bench, tmp_path: Path) -> None:
+    bench.worker()
+
+    async def ask() -> list[JobResult]:
+        client = AsyncClient(bench.client())
+        ticket = await client.plan(await client.trust_pool("minilm"), items(5), tmp_path / "t.ticket")
+        with ticket:
+            await client.push(ticket)
+            return [result async for result in client.results(ticket, 20)]
+
+    results = asyncio.run(ask())
+    assert sorted(result.custom_id for result in results) == ["0", "1", "2", "3", "4"]
+    assert {(result.status, result.assurance) for result in results} == {("succeeded", "provenance")}
 
 
 def test_sigkill_in_the_middle_loses_and_doubles_nothing(bench: Bench, tmp_path: Path) -> None:
