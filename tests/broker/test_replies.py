@@ -39,7 +39,7 @@ def test_replies_arrive_in_order_and_only_once(broker: BrokerSettings) -> None:
         assert take(queue, len(bodies)) == bodies
         started = time.monotonic()
         assert queue.receive(0.3) is None
-        assert 0.2 < time.monotonic() - started < 2
+        assert 0.2 < time.monotonic() - started < 20
     with redis_client(broker) as client:
         assert not client.exists(NAME, f"unacked.{NAME}", f"unacked_index.{NAME}")
     publisher.close()

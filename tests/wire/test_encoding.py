@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import time
 import tracemalloc
 from typing import Any, cast
 
@@ -230,15 +229,14 @@ def test_a_giant_length_costs_nothing(major: int, claim: int) -> None:
     data = bytes([head[0] | major << 5]) + head[1:] + bytes(1000)
     tracemalloc.start()
     try:
-        began = time.perf_counter()
         refuses("CBOR_TRUNCATED", decode, data)
         refuses("CBOR_TRUNCATED", decode_tolerant, data)
-        assert time.perf_counter() - began < 0.5
         assert tracemalloc.get_traced_memory()[1] < 100_000
     finally:
         tracemalloc.stop()
 
 
+@pytest.mark.timeout(60)  # a guard against quadratic work, not a measurement
 @pytest.mark.parametrize("form", ["array", "arrays", "map", "indefinite"])
 def test_the_entries_of_an_item_are_bounded(form: str) -> None:
     """One byte becomes an object of 64: without this bound a pack of 128 MiB took 8 GB and minutes."""
@@ -251,19 +249,16 @@ def test_the_entries_of_an_item_are_bounded(form: str) -> None:
         data = b"\xba" + many.to_bytes(4, "big") + bytes(2 * many)
     else:
         data = b"\x9f" + b"\xf6" * many + b"\xff"
-    began = time.perf_counter()
     refuses("CBOR_TOO_LARGE", decode_tolerant, data, max_bytes=1 << 28)
-    assert time.perf_counter() - began < 5
     if form == "array":
         refuses("CBOR_TOO_LARGE", decode, data, max_bytes=1 << 28)
         assert decode(encode([None] * MAX_ENTRIES), max_bytes=1 << 28) == [None] * MAX_ENTRIES
 
 
+@pytest.mark.timeout(60)
 def test_colliding_keys_cost_little() -> None:
     data = encode({(number << 46): 0 for number in range(100_000)})
-    began = time.perf_counter()
     decode(data, max_bytes=1 << 24)
-    assert time.perf_counter() - began < 5
 
 
 def test_floats_take_their_shortest_form() -> None:
