@@ -1,16 +1,34 @@
 """``ephemeralml``: the client's, the workers' and the operator's commands in one place.
 
-This module stands above all floors; producer and workers never import each other.
+This module stands above all floors; producer and workers never import each other. Only
+the command that is called is imported: a worker's cold start pays for nothing else.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 
 from . import __version__
+from .wire.exit_codes import MISUSE
+
+#: Command: module (below this package) and the function or group in it; in the order of ``--help``.
+COMMANDS: Final = {
+    "demo": (".producer.cli.demo", "demo"),
+    "submit": (".producer.cli.jobs", "submit"),
+    "results": (".producer.cli.jobs", "results"),
+    "verify": (".producer.cli.verify", "app"),
+    "worker": (".workers.cli", "worker"),
+    "model": (".workers.cli", "model_app"),
+    "keys": (".producer.cli.keys", "app"),
+    "kms": (".producer.cli.kms", "app"),
+    "lab": (".producer.cli.lab", "app"),
+    "doctor": (".producer.cli.doctor", "doctor"),
+}
 
 
 def _version(wanted: bool) -> None:
@@ -19,11 +37,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-def build() -> typer.Typer:
-    """Return the whole command tree."""
-    from .producer.cli import demo, doctor, jobs, keys, kms, lab, verify
-    from .workers import cli as workers
+def build(only: str | None = None) -> typer.Typer:
+    """Return the command tree, or the part of it that one command needs.
 
+    :param only: a name in :data:`COMMANDS`; anything else builds the whole tree.
+    """
     app = typer.Typer(
         help="Confidential AI inference over queues: sealed jobs, attested workers, verifiable receipts.",
         no_args_is_help=True,
@@ -41,32 +59,25 @@ def build() -> typer.Typer:
     ) -> None:
         """Confidential AI inference over queues: sealed jobs, attested workers, verifiable receipts."""
 
-    app.command("demo")(demo.demo)
-    app.command("submit")(jobs.submit)
-    app.command("results")(jobs.results)
-    app.add_typer(verify.app, name="verify")
-    app.command("worker")(workers.worker)
-    app.add_typer(workers.model_app, name="model")
-    app.add_typer(keys.app, name="keys")
-    app.add_typer(kms.app, name="kms")
-    app.add_typer(lab.app, name="lab")
-    app.command("doctor")(doctor.doctor)
+    for name in [only] if only in COMMANDS else COMMANDS:
+        module, attribute = COMMANDS[name]
+        found: typer.Typer | Callable[..., None] = getattr(import_module(module, __package__), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
     return app
 
 
 def main() -> None:
-    """Run the command line; wrong usage exits 1 (2 means: unsound)."""
-    import click
-
-    command = typer.main.get_command(build())
+    """Run the command line; wrong usage exits 1, because 2 means unsound."""
+    usage_error: Any = typer.BadParameter.__bases__[0]  # typer carries a click of its own
+    command = typer.main.get_command(build(sys.argv[1] if len(sys.argv) > 1 else None))
     try:
         code = command.main(prog_name="ephemeralml", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        sys.exit(1)
-    except click.ClickException as error:
+    except usage_error as error:
         error.show()
-        sys.exit(1)
-    except click.Abort:
+        sys.exit(MISUSE)
+    except typer.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

@@ -25,6 +25,7 @@ from ..wire.pack import SealedReply, decode_replies, encode_replies
 from ..wire.private_keys import PrivateKey
 
 VERSION: Final = 1
+_EXISTS: Final = "the ticket exists already: continue it with `ephemeralml results`, or name another"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,10 @@ class Ticket:
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
         except FileExistsError:
-            raise ConfigurationError("TICKET_EXISTS", "the ticket file exists already") from None
+            raise ConfigurationError(
+                "TICKET_EXISTS",
+                _EXISTS,
+            ) from None
         except OSError as error:
             raise ConfigurationError(
                 "TICKET_UNWRITABLE", f"cannot create the ticket: {error.strerror}"

@@ -6,11 +6,13 @@ import logging
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from celery.platforms import SecurityWarning
 from celery.signals import worker_shutdown, worker_shutting_down
 
 from ..broker_config.app import TASK_NAME, make_app
@@ -147,6 +149,8 @@ class Worker:
 
 def configure_logging() -> None:
     """Log job counts and codes only, to stderr; Celery's own loggers at warnings."""
+    # Celery warns root about pickled messages; here nothing but CBOR is accepted.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

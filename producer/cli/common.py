@@ -11,6 +11,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -53,7 +54,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except Error as error:
-        ERR.print(f"[red]error[/red] {error}", soft_wrap=True)
+        ERR.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt:
         ERR.print("interrupted")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from ...broker_config.health import queue_length
@@ -79,7 +80,7 @@ class Workers:
         """Start one worker process."""
         log = (self.lab.folder / f"worker-{len(self.started)}.log").open("w")
         process = subprocess.Popen(  # noqa: S603 - our own command, arguments as a list
-            [sys.executable, "-m", "ephemeralml.workers", *arguments],
+            [sys.executable, "-m", "ephemeralml", "worker", *arguments],
             env={**os.environ, **self.lab.worker_environment},
             stdout=subprocess.PIPE,
             stderr=log,
@@ -130,7 +131,7 @@ def demo(
     try:
         Demo(stage, folder, sentences, query).run()
     except (Error, StepFailed) as error:
-        ERR.print(f"[red]failed[/red] in step '{stage.current}': {error}", soft_wrap=True)
+        ERR.print(f"[red]failed[/red] in step '{stage.current}': {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         if keep is None:
@@ -222,9 +223,9 @@ class Demo:
             ),
             key=lambda pair: -pair[0],
         )
-        OUT.print(f"   nearest to: {self.query}")
+        OUT.print(f"   nearest to: {escape(self.query)}", soft_wrap=True)
         for score, result in scored[:3]:
-            OUT.print(f"   {score:6.3f}  {texts[result.custom_id]}")
+            OUT.print(f"   {score:6.3f}  {escape(texts[result.custom_id])}", soft_wrap=True)
 
     # ---------------------------------------------------------------- refusals
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 
 from ...broker_config.health import ping
 from ...broker_config.profiles import broker_running
@@ -49,11 +50,10 @@ def doctor(
     else:
         colours = {"ok": "green", "warning": "yellow", "problem": "red"}
         for finding in findings:
-            OUT.print(
-                f"[{colours[finding.verdict]}]{finding.verdict:<8}[/] {finding.code:<16} {finding.seen}"
-            )
+            mark = f"[{colours[finding.verdict]}]{finding.verdict:<8}[/]"
+            OUT.print(f"{mark} {finding.code:<18} {escape(finding.seen)}", soft_wrap=True)
             if finding.fix:
-                OUT.print(f"{'':<9}{'':<16} -> {finding.fix}")
+                OUT.print(f"{'':<28}-> {escape(finding.fix)}", soft_wrap=True)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(CONFIGURATION)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ...broker_config.profiles import broker_running
 from ...wire.errors import MalformedError
@@ -70,12 +71,13 @@ def submit(
                 _push(client, opened)
                 ERR.print(
                     f"submitted {len(items)} job(s) to {pool}: {len(fleet.workers)} trusted worker(s), "
-                    f"model {fleet.model.id}; ticket {path}"
+                    f"model {fleet.model.id}; ticket {escape(str(path))}",
+                    soft_wrap=True,
                 )
                 if wait:
                     _finish(client, opened, out or file.with_name(file.name + ".results.jsonl"), timeout)
                 else:
-                    ERR.print(f"next: ephemeralml results {path}")
+                    ERR.print(f"next: ephemeralml results {escape(str(path))}", soft_wrap=True)
 
 
 def results(
@@ -122,7 +124,7 @@ def _finish(client: Client, ticket: Ticket, out: Path, timeout: float) -> None:
     proofs = write_results(out, found, evidence)
     counts = Counter(result.status for result in found)
     levels = Counter(result.assurance for result in found if result.receipt is not None)
-    OUT.print(f"results {out}, proofs {proofs}")
+    OUT.print(f"results {escape(str(out))}, proofs {escape(str(proofs))}", soft_wrap=True)
     OUT.print("  ".join(f"{status} {count}" for status, count in sorted(counts.items())) or "nothing yet")
     if levels:
         OUT.print("receipts " + "  ".join(f"{level} {count}" for level, count in sorted(levels.items())))
@@ -134,5 +136,5 @@ def _finish(client: Client, ticket: Ticket, out: Path, timeout: float) -> None:
     if set(counts) != {"succeeded"}:
         for result in found:
             if result.status != "succeeded":
-                ERR.print(f"{result.status} {result.custom_id}: {result.code}")
+                ERR.print(escape(f"{result.status} {result.custom_id}: {result.code}"), soft_wrap=True)
         raise typer.Exit(JOBS_FAILED)

@@ -40,7 +40,7 @@ def list_keys(
                 found = verify_birth(
                     birth, pool=pool, wrapped=wrapped, endorsements=endorsements, policy=trusted, now=now
                 )
-                born = datetime.fromtimestamp(found.created_at, UTC).isoformat()
+                born = datetime.fromtimestamp(found.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
                 key_id = found.public_key.key_id.hex()[:16]
                 table.add_row(str(found.epoch), found.public_key.suite, key_id, born, "trusted")
             except Error as error:

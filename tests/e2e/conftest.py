@@ -92,10 +92,10 @@ class Bench:
         }
         return {**os.environ, **self.lab.worker_environment, **own}
 
-    def start(self, *arguments: str, module: str = "ephemeralml.workers", **more: str) -> Process:
-        """Start ``python -m module arguments``."""
+    def start(self, *arguments: str, command: str = "worker", **more: str) -> Process:
+        """Start ``ephemeralml command arguments``."""
         popen = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "ephemeralml", *command.split(), *arguments],
             env={**self.environment, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -113,7 +113,7 @@ class Bench:
 
     def cli(self, *arguments: str, seconds: float = 60) -> tuple[int, str]:
         """Run the command line to its end; return exit code and output."""
-        process = self.start(*arguments, module="ephemeralml")
+        process = self.start(*arguments, command="")
         return process.end(seconds), process.text
 
     def client(self) -> Client:

@@ -43,8 +43,15 @@ def test_unknown_pool_unreachable_broker_and_wrong_arguments(bench: Bench, tmp_p
         got, text = bench.cli("submit", str(path), *arguments)
         assert (got, len(text.splitlines())) == (code, 1), text
         assert message in text
-    assert bench.cli("submit")[0] == 1
     assert bench.cli("results", str(tmp_path / "none.ticket"))[0] == 78
+
+
+@pytest.mark.parametrize("arguments", [["submit"], ["submit", "--nothing"], ["nothing"], ["verify"], []])
+def test_misuse_exits_1_and_says_how_to_use_it(bench: Bench, arguments: list[str]) -> None:
+    got, text = bench.cli(*arguments)
+    assert got == 1, text
+    assert "Traceback" not in text
+    assert "Usage: ephemeralml" in text
 
 
 def test_policy_of_another_laboratory_is_refused_before_anything_is_submitted(
