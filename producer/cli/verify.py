@@ -19,11 +19,14 @@ from ...receipts.verify import assess
 from ...wire.encoding import sha256
 from ...wire.errors import AppraisalError, ConfigurationError, Error, MalformedError
 from ...wire.exit_codes import UNSOUND
+from .batch_verify import batch
 from .common import OUT, one_line_errors, read_policy
 
 app = typer.Typer(
     help="Verify receipts and evidence offline. Exit 0 sound, 2 unsound, 3 not judged.", no_args_is_help=True
 )
+
+app.command("batch")(batch)
 
 MAX_FILE_BYTES = 1 << 20
 AtOption = Annotated[
