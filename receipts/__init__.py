@@ -9,20 +9,25 @@ Verifying needs only bytes, a key, a policy and a time::
 
 from .checks import Check, Verification
 from .claims import Claims, decode_claims, encode_claims
+from .ear import AttestationResult, issue_ear, result_of, verify_ear
 from .issue import issue
 from .outcome import Outcome, make_outcome, peek_outcome, verify_outcome
 from .policy import ReceiptPolicy
 from .replay import MemoryReplayStore, ReplayStore, SqliteReplayStore
+from .replay_redis import RedisReplayStore
 from .report import to_json, to_markdown, to_text
+from .report_html import to_html
 from .vectors import VectorResult, run_vectors
 from .verify import assess, verify_receipt
 
 __all__ = [
+    "AttestationResult",
     "Check",
     "Claims",
     "MemoryReplayStore",
     "Outcome",
     "ReceiptPolicy",
+    "RedisReplayStore",
     "ReplayStore",
     "SqliteReplayStore",
     "VectorResult",
@@ -31,12 +36,16 @@ __all__ = [
     "decode_claims",
     "encode_claims",
     "issue",
+    "issue_ear",
     "make_outcome",
     "peek_outcome",
+    "result_of",
     "run_vectors",
+    "to_html",
     "to_json",
     "to_markdown",
     "to_text",
+    "verify_ear",
     "verify_outcome",
     "verify_receipt",
 ]

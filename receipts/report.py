@@ -2,7 +2,8 @@
 
 A report names the assurance level that was reached, the checks that were skipped
 and the limits of AIR v1, so that nobody reads more into a receipt than it proves.
-JSON follows spec/receipt-report.cddl.
+JSON follows spec/receipt-report.cddl and spec/receipt-report.schema.json; the HTML
+page is in :mod:`.report_html`.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def to_json_value(verification: Verification) -> dict[str, object]:
             }
             for check in verification.checks
         ],
-        "claims": None if verification.claims is None else _claims(verification.claims),
+        "claims": None if verification.claims is None else claims_values(verification.claims),
         "limits": list(LIMITS),
     }
 
@@ -86,7 +87,9 @@ def to_markdown(verification: Verification) -> str:
     lines += [f"- {line}" for line in _summary(verification)]
     if verification.claims is not None:
         lines += ["", "## Claims", "", "| claim | value |", "|---|---|"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in _claims(verification.claims).items()]
+        lines += [
+            f"| {name} | {_cell(value)} |" for name, value in claims_values(verification.claims).items()
+        ]
     lines += ["", "## Checks", "", "| layer | check | status | code | detail |", "|---|---|---|---|---|"]
     lines += [_row(check) for check in verification.checks]
     lines += ["", "## What a receipt does not prove", "", *(f"- {limit}" for limit in LIMITS)]
@@ -106,7 +109,8 @@ def _summary(verification: Verification) -> list[str]:
     return lines
 
 
-def _claims(claims: Claims) -> dict[str, object]:
+def claims_values(claims: Claims) -> dict[str, object]:
+    """Return the claims as plain values in the order of a report, byte strings in hexadecimal."""
     measurements = claims.enclave_measurements
     values = {
         "iss": claims.iss,

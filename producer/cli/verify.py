@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ... import __version__
 from ...attestation.appraise import appraise
+from ...attestation.policy import TrustPolicy
 from ...attestation.verify import Endorsements, endorsements_for, verify_evidence
+from ...receipts.ear import issue_ear, result_of
 from ...receipts.policy import ReceiptPolicy
 from ...receipts.report import to_json, to_markdown, to_text
+from ...receipts.report_html import to_html
 from ...receipts.vectors import run_vectors
 from ...receipts.verify import assess
 from ...wire.encoding import sha256
-from ...wire.errors import AppraisalError, ConfigurationError, Error, MalformedError
+from ...wire.errors import AppraisalError, ConfigurationError, Error, MalformedError, VerificationError
 from ...wire.exit_codes import UNSOUND
 from .batch_verify import batch
 from .common import OUT, one_line_errors, read_policy
@@ -29,6 +36,7 @@ app = typer.Typer(
 app.command("batch")(batch)
 
 MAX_FILE_BYTES = 1 << 20
+_MARKS = {True: "ok   ", False: "WRONG", None: "-    "}
 AtOption = Annotated[
     str | None, typer.Option("--at", help="Judge at this time (Unix seconds or ISO 8601), not now.")
 ]
@@ -53,11 +61,18 @@ def receipt(
     at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON report.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Markdown report.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one HTML page too.")] = None,
+    ear: Annotated[Path | None, typer.Option("--ear", help="Write the verdict as a signed EAR too.")] = None,
+    ear_key: Annotated[
+        Path | None, typer.Option("--ear-key", help="Your Ed25519 seed: 32 bytes or 64 hex digits.")
+    ] = None,
 ) -> None:
     """Verify one receipt through all four layers and report every check."""
-    with one_line_errors():
+    with verify_errors():
         now = _time(at)
-        modes = ("production", "evaluation") if allow_evaluation else ("production",)
+        signer = _ear_signer(ear, ear_key)
+        if evidence is not None and policy is None:
+            raise ConfigurationError("POLICY_NEEDED", "--evidence needs --policy to appraise it")
         rules = ReceiptPolicy(
             max_age_s=max_age,
             expected_request_hash=_hex(expect_request),
@@ -65,18 +80,20 @@ def receipt(
             expected_model_hash=_hex(expect_model),
             expected_nonce=_hex(expect_nonce),
             expected_attestation_doc_hash=None if evidence is None else sha256(_read(evidence)),
-            security_modes=modes,
+            security_modes=("production", "evaluation") if allow_evaluation else ("production",),
         )
-        verified = appraisal = None
-        if evidence is not None:
-            if policy is None:
-                raise ConfigurationError("POLICY_NEEDED", "--evidence needs --policy to appraise it")
-            trusted = read_policy(policy)
+        key = _key(public_key)
+        verified = appraisal = trusted = None
+        if evidence is not None and policy is not None:
+            trusted = _policy(policy)
             verified = verify_evidence(platform, _read(evidence), endorsements_for(trusted), now)
             appraisal = appraise(verified, trusted, now)
-        found = assess(
-            _read(file), _key(public_key), rules, now, verified_evidence=verified, appraisal=appraisal
-        )
+        found = assess(_read(file), key, rules, now, verified_evidence=verified, appraisal=appraisal)
+        if html is not None:
+            _write(html, to_html(found, judged_at=now).encode())
+        if ear is not None and signer is not None:
+            named = None if trusted is None else trusted.version
+            _write(ear, issue_ear(result_of(found, now, build=__version__, policy_id=named), signer))
     print((to_json if as_json else to_markdown if markdown else to_text)(found), end="")
     if not found.passed:
         raise typer.Exit(UNSOUND)
@@ -84,26 +101,30 @@ def receipt(
 
 @app.command("vectors")
 def vectors(
-    path: Annotated[Path, typer.Argument(help="A vector (JSON) or a folder of them.")],
+    path: Annotated[Path, typer.Argument(help="A vector, a JSON list of them, or a folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
 ) -> None:
-    """Run AIR v1 test vectors in the public form; exit 2 when one does not give its expected result."""
+    """Run AIR v1 test vectors in the public form; exit 2 when one does not give what it expects.
+
+    A vector that expects nothing is judged and printed, and never counts as wrong.
+    """
     wrong = 0
-    with one_line_errors():
+    with verify_errors():
         for result in run_vectors(path):
-            wrong += not result.passed
+            wrong += result.passed is False
+            found = result.verification
             if as_json:
                 line = {
                     "name": result.name,
-                    "as_expected": result.passed,
-                    "verdict": result.verification.verdict,
+                    "verdict": found.verdict,
                     "layer": result.layer,
-                    "codes": list(result.verification.codes),
+                    "codes": list(found.codes),
+                    "as_expected": result.passed,
                 }
                 print(json.dumps(line))
             else:
-                mark = "[green]ok[/green]   " if result.passed else "[red]WRONG[/red]"
-                OUT.print(f"{mark} {result.name}  {result.verification.verdict} {result.code}")
+                layer = () if result.layer is None else (f"layer {result.layer}",)
+                print(_MARKS[result.passed], result.name, found.verdict, *layer, *found.codes)
     if wrong:
         raise typer.Exit(UNSOUND)
 
@@ -119,9 +140,9 @@ def evidence(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say whether evidence is genuine and, under a policy, wanted."""
-    with one_line_errors():
+    with verify_errors():
         now = _time(at)
-        trusted = None if policy is None else read_policy(policy)
+        trusted = None if policy is None else _policy(policy)
         endorsements = Endorsements() if trusted is None else endorsements_for(trusted)
         found = verify_evidence(platform, _read(file), endorsements, now)
         report: dict[str, object] = {
@@ -151,6 +172,50 @@ def evidence(
             OUT.print(f"{name:<13}{value}", soft_wrap=True)
     if bad:
         raise typer.Exit(UNSOUND)
+
+
+@contextmanager
+def verify_errors() -> Iterator[None]:
+    """Let verify commands end with 0 to 3 only: what is malformed is unsound, a bad option is misuse."""
+    with one_line_errors():
+        try:
+            yield
+        except ConfigurationError as error:
+            raise Misuse(error.code, error.message) from None
+        except MalformedError as error:
+            if error.code == "BAD_VECTOR":
+                raise Misuse(error.code, error.message) from None
+            raise VerificationError(error.code, error.message) from None
+
+
+def _policy(path: Path) -> TrustPolicy:
+    try:
+        return read_policy(path)
+    except MalformedError as error:
+        raise Misuse(error.code, error.message) from None
+
+
+def _ear_signer(out: Path | None, seed: Path | None) -> Ed25519PrivateKey | None:
+    if (out is None) != (seed is None):
+        raise _misuse("--ear and --ear-key go together")
+    if seed is None:
+        return None
+    data = _read(seed)
+    if len(data) != 32:
+        try:
+            data = bytes.fromhex(data.decode("ascii").strip())
+        except ValueError:
+            data = b""
+    if len(data) != 32:
+        raise _misuse("--ear-key takes a file of 32 bytes or 64 hexadecimal digits")
+    return Ed25519PrivateKey.from_private_bytes(data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise ConfigurationError("FILE_UNWRITABLE", f"cannot write the file: {error.strerror}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cbor2
 import pytest
+from jsonschema import Draft202012Validator
 from pycddl import Schema, ValidationError
 
 from ephemeralml.attestation.evidence import Measurements
@@ -116,6 +117,44 @@ def test_reports_follow_their_schema(verification: object) -> None:
     value = json.loads(to_json(verification))  # type: ignore[arg-type]
     assert value == to_json_value(verification)  # type: ignore[arg-type]
     rule("receipt-report.cddl", "receipt-report")(cbor2.dumps(value))
+
+
+def json_schema() -> Draft202012Validator:
+    schema = json.loads((SPEC / "receipt-report.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("verification", REPORTED)
+def test_reports_follow_their_json_schema(verification: object) -> None:
+    json_schema().validate(json.loads(to_json(verification)))  # type: ignore[arg-type]
+
+
+def test_the_json_schema_covers_every_vector_and_platform() -> None:
+    validator = json_schema()
+    validator.validate(to_json_value(verify_receipt(issue(TDX, KEY), PUBLIC, None, NOW)))
+    for name, text in generate_air.files().items():
+        vector = json.loads(text)
+        key = bytes.fromhex(vector.get("wrong_public_key_hex") or vector["public_key_hex"])
+        found = verify_receipt(bytes.fromhex(vector["receipt_hex"]), key, None, NOW)
+        assert validator.is_valid(to_json_value(found)), name
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": 1},
+        {"report_version": 2},
+        {"verdict": "unsound"},
+        {"level": "none"},
+        {"codes": ["SIG_FAILED"]},
+        {"claims": None},
+        {"checks": []},
+        {"receipt_sha256": "00"},
+    ],
+)
+def test_the_json_schema_refuses_what_contradicts_itself(change: dict[str, object]) -> None:
+    assert not json_schema().is_valid(to_json_value(SHOWN) | change)
 
 
 @pytest.mark.parametrize("write", [to_text, to_markdown])

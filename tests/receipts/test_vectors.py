@@ -52,6 +52,23 @@ def test_every_check_of_the_four_layers_has_a_vector_but_replay() -> None:
     assert every - failing == {(4, "REPLAY")}
 
 
+def test_a_list_of_vectors_is_run_in_its_order(tmp_path: Path) -> None:
+    ours = [json.loads(file.read_text()) for file in sorted(OURS.glob("*.json"))]
+    (tmp_path / "all.json").write_text(json.dumps(ours))
+    results = list(run_vectors(tmp_path / "all.json"))
+    assert [result.name for result in results] == [vector["name"] for vector in ours]
+    assert all(result.passed for result in results)
+
+
+def test_a_vector_without_expectation_is_judged_all_the_same(tmp_path: Path) -> None:
+    vector = json.loads((OURS / "v1-wrong-alg.json").read_text())
+    bare = {name: vector[name] for name in ("receipt_hex", "public_key_hex")}
+    (tmp_path / "mine.json").write_text(json.dumps([bare, {**bare, "receipt_hex": "00", "now": "never"}]))
+    first, second = run_vectors(tmp_path)
+    assert (first.name, first.passed, first.layer, first.code) == ("mine#1", None, 1, "BAD_ALG")
+    assert (second.name, second.passed, second.code) == ("mine#2", None, "COSE_DECODE_FAILED")
+
+
 def test_a_vector_that_does_not_come_out_is_reported(tmp_path: Path) -> None:
     vector = json.loads((OURS / "v1-wrong-alg.json").read_text())
     for expected in ({"verdict": "sound"}, {**vector["expected"], "check": "SIG"}):
@@ -60,7 +77,20 @@ def test_a_vector_that_does_not_come_out_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"name": "x", "receipt_hex": "", "public_key_hex": "00"}', '{"receipt_hex": 1}']
+    "text",
+    [
+        "",
+        "[]",
+        "[1]",
+        "{}",
+        '{"receipt_hex": 1}',
+        '{"receipt_hex": "0", "public_key_hex": "00"}',
+        '{"receipt_hex": "", "public_key_hex": "00", "verify_policy": []}',
+        '{"receipt_hex": "", "public_key_hex": "00", "verify_policy": {"unknown": 1}}',
+        '{"receipt_hex": "", "public_key_hex": "00", "verify_policy": {"max_age_secs": "1"}}',
+        '{"receipt_hex": "", "public_key_hex": "00", "expected": "valid"}',
+        '{"receipt_hex": "", "public_key_hex": "00", "expected": {"verdict": "unsound"}}',
+    ],
 )
 def test_what_is_no_vector_has_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.json").write_text(text)
