@@ -10,7 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ from ..wire.errors import (
 )
 from ..wire.header import JobHeader
 from ..wire.job import Job, Task
-from ..wire.keys import SuiteName
+from ..wire.keys import PublicKey, SuiteName
 from ..wire.opening import Opener
 from ..wire.pack import (
     DEFAULT_PACK_JOBS,
@@ -45,6 +45,7 @@ from ..wire.pack import (
 )
 from ..wire.private_keys import PrivateKey
 from ..wire.sealing import Sealer
+from .batch import commit
 from .inputs import InputItem
 from .judge import JobResult, Judge
 from .ticket import JobRecord, Ticket, TicketHead
@@ -96,14 +97,19 @@ class Client:
         suite: SuiteName = "xwing",
         lifetime_s: int = 3600,
         pack_jobs: int = DEFAULT_PACK_JOBS,
+        batch: bool = False,
     ) -> Ticket:
         """Seal all items into packs and write the ticket; nothing is submitted yet.
 
         :param lifetime_s: seconds after which workers refuse the jobs. :param pack_jobs: 1 to 1024.
+        :param batch: commit to all items, so that :func:`.batch.seal_batch` can prove the batch whole.
         :raises ConfigurationError: the ticket cannot be written.
         """
         seed = secrets.token_bytes(32)
         reply_key = PrivateKey.from_seed(suite, seed).public_key
+        not_after = int(self.now()) + lifetime_s
+        jobs = [_job(fleet, item, task, reply_key, not_after) for item in items]
+        commitment = commit(jobs) if batch else None
         head = TicketHead(
             pool=fleet.pool,
             reply_to="reply." + secrets.token_hex(16),
@@ -111,23 +117,16 @@ class Client:
             seed=seed.hex(),
             model=fleet.model.id,
             model_hash=fleet.model.manifest_hash.hex(),
-            not_after=int(self.now()) + lifetime_s,
+            not_after=not_after,
             policy=self.policy.model_dump_json(),
+            batch_id=secrets.token_hex(16) if batch else None,
+            input_root=None if commitment is None else commitment.root.hex(),
         )
         sealer = Sealer(fleet.fleet_key, "job", monotonic=time.monotonic)
-        sealed = []
-        for item in items:
-            job = Job(
-                head.model,
-                task,
-                item.texts,
-                item.parameters,
-                os.urandom(32),
-                os.urandom(NONCE_BYTES),
-                reply_key,
-                head.not_after,
-            )
-            sealed.append(_seal(sealer, head, fleet, item.custom_id, job))
+        sealed = [
+            _seal(sealer, head, fleet, item.custom_id, replace(job, batch=commitment), index)
+            for index, (item, job) in enumerate(zip(items, jobs, strict=True))
+        ]
         ticket = Ticket.create(ticket_path, head)
         ticket.plan(
             (record for record, _ in sealed),
@@ -240,11 +239,32 @@ class AsyncClient:
             yield result
 
 
+def _job(fleet: VerifiedFleet, item: InputItem, task: Task, reply_key: PublicKey, not_after: int) -> Job:
+    return Job(
+        fleet.model.id,
+        task,
+        item.texts,
+        item.parameters,
+        os.urandom(32),
+        os.urandom(NONCE_BYTES),
+        reply_key,
+        not_after,
+    )
+
+
 def _seal(
-    sealer: Sealer, head: TicketHead, fleet: VerifiedFleet, custom_id: str, job: Job
+    sealer: Sealer, head: TicketHead, fleet: VerifiedFleet, custom_id: str, job: Job, index: int
 ) -> tuple[JobRecord, SealedJob]:
     job_id = os.urandom(16)
-    header = JobHeader(job_id, head.pool, fleet.fleet_key.key_id, head.reply_to, head.not_after).encode()
+    header = JobHeader(
+        job_id,
+        head.pool,
+        fleet.fleet_key.key_id,
+        head.reply_to,
+        head.not_after,
+        batch_id=None if head.batch_id is None else bytes.fromhex(head.batch_id),
+        index=None if head.batch_id is None else index,
+    ).encode()
     request = job.encode()
     record = JobRecord(
         job_id=job_id.hex(),

@@ -30,7 +30,10 @@ _EXISTS: Final = "the ticket exists already: continue it with `ephemeralml resul
 
 @dataclass(frozen=True, slots=True)
 class TicketHead:
-    """What all jobs of a ticket share. ``policy`` is the trust policy's JSON text."""
+    """What all jobs of a ticket share. ``policy`` is the trust policy's JSON text.
+
+    A batch has an id and the root that was committed to, hexadecimal; its indexes are the jobs' order.
+    """
 
     pool: str
     reply_to: str
@@ -41,6 +44,8 @@ class TicketHead:
     not_after: int
     policy: str
     version: int = VERSION
+    batch_id: str | None = None
+    input_root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from .gate import install_gate
 from .identity import WorkerIdentity
 from .job_task import JobTask
 from .pipeline import Pipeline
+from .seal_batch import SealBatch
 from .settings import WorkerSettings
 
 LOG: Final = logging.getLogger("ephemeralml.worker")
@@ -107,7 +108,8 @@ class Worker:
         pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic)
         self._publisher = ReplyPublisher(self.broker)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
-        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping)
+        seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
+        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal)
         self._boot_done, self._task = boot, task
         threading.Thread(target=self._renew, args=(boot, pipeline), name="renew", daemon=True).start()
         if self.drain:

@@ -31,6 +31,7 @@ from .fleet_key import FleetKey, FleetKeys, epoch_at
 from .identity import WorkerIdentity
 from .models.open import LoadedModel, open_package
 from .runner import EmbedRunner
+from .seal_batch import EvidenceKeys
 from .settings import WorkerSettings
 
 
@@ -94,6 +95,10 @@ class Boot:
         :raises Error: why not; the last announcement stands until it expires.
         """
         return self._announce(self._obtain())
+
+    def evidence_keys(self) -> EvidenceKeys:
+        """Return what finds other workers' receipt keys, under this worker's policy."""
+        return EvidenceKeys(self.blobs, self._policy, self._attester.platform)
 
     # ---------------------------------------------------------------- stages
 

@@ -30,6 +30,7 @@ class JobTask:
     :param publish: sends a message's body to a reply queue.
     :param inline_limit: bytes; a larger pack of replies travels through the blob store.
     :param stopping: set when the worker must give up retries (the message then stays unacknowledged).
+    :param seal: answers a message that asks to seal a batch, and says whether it was one.
     """
 
     pipeline: Pipeline
@@ -37,6 +38,7 @@ class JobTask:
     publish: Callable[[str, bytes], None]
     inline_limit: int
     stopping: threading.Event = field(default_factory=threading.Event)
+    seal: Callable[[bytes], bool] = lambda _: False
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -60,6 +62,8 @@ class JobTask:
 
     def _answer(self, message: bytes) -> None:
         try:
+            if self.seal(message):
+                return
             replies = self.pipeline.answer(self._resolve(message))
         except MalformedError as error:
             LOG.error("a message was dropped: %s", error.code)

@@ -139,6 +139,9 @@ class Pipeline:
             raise Refusal("rejected", "WRONG_MODEL")
         if job.task not in self.identity.tasks:
             raise Refusal("rejected", "UNSUPPORTED_TASK")
+        batch, index = job.batch, header.index
+        if (batch is None) != (index is None) or (batch and index is not None and index >= batch.count):
+            raise Refusal("rejected", "BATCH_MISMATCH")
         work.job = job
 
     # ------------------------------------------------------------------- run
