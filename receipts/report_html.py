@@ -12,7 +12,7 @@ from html import escape
 from types import MappingProxyType
 from typing import Final
 
-from .checks import LAYERS, Check, Level, Verification
+from .checks import LAYERS, POLICY, Check, Level, Verification
 from .report import LEVELS, LIMITS, claims_values
 
 _TITLES: Final = MappingProxyType[Level, str](
@@ -56,6 +56,26 @@ _CLAIM_WORDS: Final = MappingProxyType(
         "security_mode": "Security mode",
     }
 )
+_CHECK_WORDS: Final = MappingProxyType(
+    {
+        "FUTURE": "not from the future",
+        "FRESH": "not too old",
+        "NONCE": "answers our challenge",
+        "MHASH": "the model we wanted",
+        "MODEL_ID": "the model's name",
+        "REQUEST": "our request",
+        "RESPONSE": "the response we hold",
+        "ATTESTATION_DOC": "the evidence we hold",
+        "PLATFORM": "the kind of TEE",
+        "SECURITY_MODE": "a security mode we accept",
+        "REPLAY": "not seen before",
+        "EVIDENCE": "evidence is genuine",
+        "EVIDENCE_HASH": "evidence is the one named",
+        "MEASUREMENTS": "software is the one attested",
+        "KEY_BINDING": "key was made in that TEE",
+        "APPRAISAL": "our trust policy wants it",
+    }
+)
 _STYLE: Final = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1c1f23;background:#fff;max-width:60rem;margin:2rem auto;
 padding:0 1.5rem}
@@ -67,7 +87,7 @@ code{font:.8rem/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;font-size:.9rem}
 th,td{text-align:left;vertical-align:top;padding:.3rem .5rem;border-bottom:1px solid #d8dbdf}
 td:first-child,th:first-child{width:34%}
-.checks td:first-child,.checks th:first-child{width:26%}
+.checks td:first-child{width:50%}.checks td:nth-child(2){width:7rem}
 .passed{color:#1a7f37}.failed{color:#b42318;font-weight:bold}.skipped{color:#8a5a00}.not_run{color:#5c636b}
 small{color:#5c636b}tr{break-inside:avoid}h2,h3{break-after:avoid}h3{font-size:.95rem;margin:1rem 0 .25rem}
 @media print{body{margin:0;max-width:none;font-size:11pt}.verdict{background:none}}
@@ -138,7 +158,7 @@ def _open_questions(verification: Verification) -> list[str]:
             if check.layer == layer:
                 reasons.setdefault(check.detail, []).append(check.name)
         for detail, names in reasons.items():
-            listed = ", ".join(f"<code>{escape(one)}</code>" for one in names)
+            listed = ", ".join(_named(layer, one) for one in names)
             lines.append(f"<li>{escape(name.capitalize())}: {listed} &ndash; {escape(detail)}.</li>")
     if not_run:
         lines.append(f"<li>{not_run} further checks were not reached, because an earlier one failed.</li>")
@@ -186,9 +206,15 @@ def _row(check: Check) -> str:
     code = f"<code>{escape(check.code)}</code> " if check.code else ""
     shown = code + escape(check.detail)
     return (
-        f"<tr><td><code>{escape(check.name)}</code></td>"
+        f"<tr><td>{_named(check.layer, check.name)}</td>"
         f'<td class="{check.status}">{_WORDS[check.status]}</td><td>{shown}</td></tr>'
     )
+
+
+def _named(layer: int, name: str) -> str:
+    """Return a check's name, in layers 4 and 5 with what it asks."""
+    words = _CHECK_WORDS.get(name) if layer >= POLICY else None
+    return f"<code>{escape(name)}</code>" + (f" ({escape(words)})" if words else "")
 
 
 def _text(value: str) -> str:
