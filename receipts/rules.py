@@ -157,6 +157,22 @@ CLAIM_RULES: Final = (
 CLAIM_KEYS: Final = frozenset(rule.key for rule in CLAIM_RULES) | {EAT_PROFILE}
 
 
+_JUDGES: Final = {rule.key: rule.judge for rule in CLAIM_RULES}
+_REQUIRED: Final = frozenset(rule.key for rule in CLAIM_RULES if rule.required)
+
+
+def first_fault(claims: dict[object, object]) -> Fault:
+    """Return any fault of any claim, or None: the quick way to know that there is none."""
+    if not claims.keys() >= _REQUIRED:
+        return ("MISSING_CLAIM", "is missing")
+    for key, judge in _JUDGES.items():
+        if key in claims:
+            fault = judge(claims[key])
+            if fault is not None:
+                return fault
+    return None
+
+
 def fault_in_profile(claims: dict[object, object]) -> Fault:
     """Judge ``eat_profile``, which decides whether this is AIR v1 at all."""
     return None if claims.get(EAT_PROFILE) == PROFILE else ("WRONG_PROFILE", "is not of the AIR v1 profile")

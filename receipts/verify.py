@@ -43,7 +43,7 @@ from .issue import signed_bytes
 from .parse import Parsed, parse_receipt
 from .policy import ReceiptPolicy, check_policy, check_replay
 from .provenance import check_provenance
-from .rules import CLAIM_RULES, fault_in_closed_map
+from .rules import CLAIM_RULES, fault_in_closed_map, first_fault
 
 __all__ = ["Check", "Level", "ReceiptPolicy", "Verification", "assess", "verify_receipt"]
 
@@ -96,9 +96,9 @@ def assess(
 def check_claims(claims: dict[object, object]) -> list[Check]:
     """Report every check of layer 3."""
     closed = fault_in_closed_map(claims)
-    faults = [rule.fault(claims) for rule in CLAIM_RULES]
-    if closed is None and not any(faults):
+    if closed is None and first_fault(claims) is None:
         return all_passed(CLAIMS)
+    faults = [rule.fault(claims) for rule in CLAIM_RULES]
     return [
         judged(CLAIMS, "CLOSED", closed),
         *(judged(CLAIMS, rule.check, fault) for rule, fault in zip(CLAIM_RULES, faults, strict=True)),

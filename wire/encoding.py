@@ -188,21 +188,27 @@ class _Decoder:
         if major == _SIMPLE:
             return self._simple(info)
         argument = info if info < 24 else self._argument(info)
-        if major == _UINT:
-            return self._definite(argument)
-        if major == _NINT:
-            return -1 - self._definite(argument)
         if major == _BYTES:
             return self._take(argument) if argument is not None else b"".join(self._chunks(_BYTES))
         if major == _TEXT:
+            if argument is not None:
+                return self._text(self._take(argument))
             # Each chunk must be UTF-8 by itself (RFC 8949, section 3.2.3).
-            chunks = [self._take(argument)] if argument is not None else self._chunks(_TEXT)
-            return "".join(map(self._text, chunks))
+            return "".join(map(self._text, self._chunks(_TEXT)))
+        if major <= _NINT:
+            number = self._definite(argument)
+            return number if major == _UINT else -1 - number
         if depth >= self.max_depth:
             raise MalformedError("CBOR_TOO_DEEP", f"nested deeper than {self.max_depth}")
         return _CONTAINERS[major](self, argument, depth + 1)
 
     def _argument(self, info: int) -> int | None:
+        if info == 24 and self.pos < self.end:
+            # By far the most frequent long head.
+            value = self.data[self.pos]
+            if value >= 24:
+                self.pos += 1
+                return value
         if info == 31:
             if self.strict:
                 raise MalformedError("CBOR_NOT_DETERMINISTIC", "indefinite length")
