@@ -18,9 +18,23 @@ from ..attestation.evidence import VerifiedEvidence
 from ..attestation.policy import TrustPolicy
 from ..attestation.verify import Endorsements, verify_evidence
 from ..broker_config.blobs import BlobStore
-from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity
+from ..wire.announcement import (
+    Announcement,
+    AnnouncementBody,
+    ModelIdentity,
+    archive_name,
+    newest_prefix,
+)
 from ..wire.encoding import sha256
-from ..wire.errors import AppraisalError, ConfigurationError, EndorsementsError, Error, VerificationError
+from ..wire.errors import (
+    AppraisalError,
+    ConfigurationError,
+    DeliveryError,
+    EndorsementsError,
+    Error,
+    MalformedError,
+    VerificationError,
+)
 from ..wire.header import check_pool
 from ..wire.keys import PublicKey
 
@@ -80,7 +94,7 @@ class Trust:
         """
         accepted: dict[bytes, VerifiedWorker] = {}
         refused: list[tuple[str, str]] = []
-        names = sorted(self.blobs.list(announcement_prefix(check_pool(pool))))
+        names = sorted(self.blobs.list(newest_prefix(check_pool(pool))))
         for name in names:
             try:
                 worker = self.worker_from(Announcement.decode(self.blobs.get(name)), pool)
@@ -118,19 +132,21 @@ class Trust:
     def worker(self, pool: str, evidence_hash: bytes) -> VerifiedWorker:
         """Return the trusted worker that was attested by this evidence, however old it is by now.
 
-        :raises EndorsementsError: ``EVIDENCE_UNKNOWN``: nobody trusted has announced it.
+        :raises EndorsementsError: ``EVIDENCE_UNKNOWN``: nobody has announced it, or the store hides it.
+        :raises DeliveryError: the blob store cannot be reached. :raises Error: why it is not trusted.
         """
         known = self._workers.get(evidence_hash)
         if known is not None and known.body.pool == pool:
             return known
-        for name in self.blobs.list(announcement_prefix(pool)):
-            try:
-                announcement = Announcement.decode(self.blobs.get(name))
-                if sha256(announcement.evidence) == evidence_hash:
-                    return self.worker_from(announcement, pool)
-            except Error:
-                continue
-        raise EndorsementsError("EVIDENCE_UNKNOWN", "no trusted worker has announced this evidence")
+        try:
+            announcement = Announcement.decode(self.blobs.get(archive_name(pool, evidence_hash)))
+        except (DeliveryError, MalformedError) as error:
+            if isinstance(error, DeliveryError) and error.code != "BLOB_MISSING":
+                raise
+            raise _unknown_evidence() from None
+        if sha256(announcement.evidence) != evidence_hash:
+            raise _unknown_evidence()
+        return self.worker_from(announcement, pool)
 
     def _check_fresh(self, worker: VerifiedWorker) -> None:
         now = int(self.now())
@@ -161,9 +177,8 @@ class Trust:
             raise AppraisalError("MODEL_NOT_ALLOWED", "the policy does not name this model and manifest")
 
 
-def announcement_prefix(pool: str) -> str:
-    """Return the blob store prefix of a pool's announcements."""
-    return f"announcements/{pool}/"
+def _unknown_evidence() -> EndorsementsError:
+    return EndorsementsError("EVIDENCE_UNKNOWN", "nobody has announced this evidence")
 
 
 def _codes(refused: list[tuple[str, str]]) -> str:

@@ -153,3 +153,13 @@ class Announcement:
                 _ = announcement.body
                 return announcement
         raise MalformedError("WRONG_TYPE", "an announcement is not of its form")
+
+
+def newest_prefix(pool: str) -> str:
+    """Return the blob store prefix under which each worker of a pool keeps its newest announcement."""
+    return f"announcements/{pool}/"
+
+
+def archive_name(pool: str, evidence_hash: bytes) -> str:
+    """Return where an announcement stays for as long as receipts of its evidence (SHA-256) are judged."""
+    return f"evidence/{pool}/{evidence_hash.hex()}"

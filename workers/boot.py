@@ -20,7 +20,7 @@ from ..attestation.key_release.birth import BirthCertificate, make_birth, verify
 from ..attestation.policy import TrustPolicy, load_policy
 from ..attestation.verify import endorsements_for, verify_evidence
 from ..broker_config.blobs import BlobStore, put_content
-from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity
+from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity, archive_name, newest_prefix
 from ..wire.encoding import sha256
 from ..wire.errors import ConfigurationError
 from ..wire.keys import PublicKey
@@ -195,9 +195,11 @@ class Boot:
         # A worker that its own policy refuses would only make receipts that nobody accepts.
         verified = verify_evidence(platform, evidence, self._endorsements, now)
         appraisal = appraise(verified, self._policy, now)
-        put_content(self.blobs, evidence)
         announcement = Announcement(body, platform, evidence, fleet_key.birth).encode()
-        self.blobs.put(f"announcements/{pool}/{self.worker_id.hex()}", announcement)
+        put_content(self.blobs, evidence)
+        # First the place that results are judged by, then the one that jobs are sealed by.
+        self.blobs.put(archive_name(pool, sha256(evidence)), announcement)
+        self.blobs.put(newest_prefix(pool) + self.worker_id.hex(), announcement)
         return WorkerIdentity(
             pool=pool,
             worker_id=self.worker_id,

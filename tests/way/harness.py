@@ -25,7 +25,13 @@ from ephemeralml.producer.judge import JobResult, Judge
 from ephemeralml.producer.lab import laboratory_policy
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.producer.trust import VerifiedFleet
-from ephemeralml.wire.announcement import Announcement, AnnouncementBody, ModelIdentity
+from ephemeralml.wire.announcement import (
+    Announcement,
+    AnnouncementBody,
+    ModelIdentity,
+    archive_name,
+    newest_prefix,
+)
 from ephemeralml.wire.encoding import sha256
 from ephemeralml.wire.errors import EngineError
 from ephemeralml.wire.job import Embedding, EngineInfo, Job, Output
@@ -99,7 +105,8 @@ class Stand:
         ).encode()
         evidence = attester.attest(public_key=public, user_data=sha256(body))
         announcement = Announcement(body, attester.platform, evidence, b"no certificate here")
-        self.blobs.put(f"announcements/{self.pool}/{worker_id.hex()}", announcement.encode())
+        self.blobs.put(archive_name(self.pool, sha256(evidence)), announcement.encode())
+        self.blobs.put(newest_prefix(self.pool) + worker_id.hex(), announcement.encode())
         verified = verify_evidence(attester.platform, evidence, endorsements_for(self.policy), int(self.now))
         mode = (
             appraise(verified, self.policy, int(self.now)).security_mode if image == IMAGE else "evaluation"

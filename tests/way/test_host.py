@@ -14,6 +14,7 @@ import pytest
 
 from ephemeralml.producer.judge import Judge
 from ephemeralml.receipts.outcome import verify_outcome
+from ephemeralml.wire.announcement import archive_name, newest_prefix
 from ephemeralml.wire.errors import AppraisalError, EngineError, Error, SealingError, VerificationError
 from ephemeralml.wire.header import JobHeader
 from ephemeralml.wire.job import Job, Output
@@ -179,16 +180,44 @@ def test_forged_reply_does_not_take_the_place_of_the_real_one(stand: Stand) -> N
     assert not ticket.missing
 
 
-def test_reply_from_an_unwanted_worker_is_refused(stand: Stand) -> None:
+def test_reply_from_an_unwanted_worker_is_discarded(stand: Stand) -> None:
     ticket = stand.plan(item())
     rogue = stand.worker(image="another-image")
     (reply,) = rogue.answer(stand.packs(ticket)[0])
-    with pytest.raises(Error, match="EVIDENCE_UNKNOWN"):
+    with pytest.raises(AppraisalError, match="MEASUREMENT_MISMATCH"):
         stand.judge(ticket, reply.sealed)
+    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
+    message = encode_message(encode_replies(POOL, [reply.sealed]))
+    assert stand.client._take(ticket, judge, message) == ([], True)
+    assert len(ticket.missing) == 1
+
+
+@pytest.mark.parametrize("hide", ["nothing there", "junk", "another's"])
+def test_reply_whose_evidence_is_hidden_stays_undecided(stand: Stand, hide: str) -> None:
+    ticket = stand.plan(item())
+    late = stand.worker()
+    (reply,) = late.answer(stand.packs(ticket)[0])
+    name = archive_name(POOL, late.identity.evidence_hash)
+    if hide == "nothing there":
+        stand.blobs.delete(name)
+    else:
+        other = archive_name(POOL, stand.pipeline.identity.evidence_hash)
+        stand.blobs.put(name, b"junk" if hide == "junk" else stand.blobs.get(other))
     judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
     message = encode_message(encode_replies(POOL, [reply.sealed]))
     assert stand.client._take(ticket, judge, message) == ([], False)
     assert len(ticket.missing) == 1
+
+
+def test_results_are_judged_after_their_worker_announced_again(stand: Stand, tmp_path: Path) -> None:
+    """A new client process knows nothing of the old announcement but its evidence's hash."""
+    ticket = stand.plan(item())
+    (reply,) = stand.answer(ticket)
+    for name in list(stand.blobs.list(newest_prefix(POOL))):
+        stand.blobs.delete(name)
+    stand.worker()
+    stand.client.trust._workers.clear()
+    assert stand.judge(ticket, reply.sealed).status == "succeeded"
 
 
 def test_an_engine_that_throws_ends_every_job_in_a_signed_failure(stand: Stand) -> None:
