@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..wire.errors import EndorsementsError
 from .evidence import VerifiedEvidence
 from .nitro import verify as nitro
+from .nitro.parse import parse
 from .nitro.verify import AWS_NITRO_ROOT_G1
 from .policy import TrustPolicy
 from .simulated import verify as simulated
@@ -27,6 +28,20 @@ def endorsements_for(policy: TrustPolicy) -> Endorsements:
     """Return the vendors' pinned roots, and the development root that a policy names, if any."""
     allowed = policy.platforms.simulated
     return Endorsements(simulated_roots=() if allowed is None else (bytes.fromhex(allowed.root_fingerprint),))
+
+
+def stated_time(platform: str, data: bytes) -> int:
+    """Return the time (Unix seconds) that evidence gives for itself: a claim until it is verified at it.
+
+    A signing certificate lives for hours, what it vouched for may be judged years later: archived
+    evidence is verified at its own time, and its age is then a matter of policy.
+
+    :raises MalformedError: it is no evidence of this platform.
+    :raises EndorsementsError: ``UNKNOWN_PLATFORM``.
+    """
+    if platform not in ("nitro", "simulated"):
+        raise EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")
+    return parse(data).timestamp_ms // 1000
 
 
 def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now: int) -> VerifiedEvidence:

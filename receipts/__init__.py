@@ -11,6 +11,7 @@ from .checks import Check, Verification
 from .claims import Claims, decode_claims, encode_claims
 from .ear import AttestationResult, issue_ear, result_of, verify_ear
 from .issue import issue
+from .judge import judge_receipt
 from .outcome import Outcome, make_outcome, peek_outcome, verify_outcome
 from .policy import ReceiptPolicy
 from .replay import MemoryReplayStore, ReplayStore, SqliteReplayStore
@@ -37,6 +38,7 @@ __all__ = [
     "encode_claims",
     "issue",
     "issue_ear",
+    "judge_receipt",
     "make_outcome",
     "peek_outcome",
     "result_of",

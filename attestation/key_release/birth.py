@@ -28,9 +28,8 @@ from ..appraise import CLOCK_SKEW_S, Appraisal, appraise
 from ..attest import Attester
 from ..binding import check_binding
 from ..evidence import VerifiedEvidence
-from ..nitro.parse import parse
 from ..policy import TrustPolicy
-from ..verify import Endorsements, verify_evidence
+from ..verify import Endorsements, stated_time, verify_evidence
 
 CONTENT_TYPE: Final = "application/vnd.ephemeralml.birth+cbor"
 VERSION: Final = 1
@@ -40,7 +39,6 @@ DEFAULT_MAX_AGE_S: Final = 14 * 86_400
 """A key of an old epoch lives until its queue is drained; no queue holds a message for longer."""
 
 _PROTECTED: Final[dict[int, object]] = {HEADER_ALG: ALG_EDDSA, HEADER_CONTENT_TYPE: CONTENT_TYPE}
-_NITRO_FORMAT: Final = ("nitro", "simulated")
 _MAX_TIME: Final = 1 << 40
 
 
@@ -179,8 +177,7 @@ def _evidence(
 
     That time is read before it is verified; the verification that follows covers it.
     """
-    at = parse(evidence).timestamp_ms // 1000 if platform in _NITRO_FORMAT else created_at
-    verified = verify_evidence(platform, evidence, endorsements, at)
+    verified = verify_evidence(platform, evidence, endorsements, stated_time(platform, evidence))
     if (
         abs(verified.issued_at - created_at) > MAX_EVIDENCE_OFFSET_S
         or verified.issued_at > now + CLOCK_SKEW_S

@@ -18,6 +18,7 @@ from ...attestation.appraise import appraise
 from ...attestation.policy import TrustPolicy
 from ...attestation.verify import Endorsements, endorsements_for, verify_evidence
 from ...receipts.ear import issue_ear, result_of
+from ...receipts.judge import judge_receipt
 from ...receipts.policy import ReceiptPolicy
 from ...receipts.report import to_json, to_markdown, to_text
 from ...receipts.report_html import to_html
@@ -83,12 +84,20 @@ def receipt(
             security_modes=("production", "evaluation") if allow_evaluation else ("production",),
         )
         key = _key(public_key)
-        verified = appraisal = trusted = None
-        if evidence is not None and policy is not None:
-            trusted = _policy(policy)
-            verified = verify_evidence(platform, _read(evidence), endorsements_for(trusted), now)
-            appraisal = appraise(verified, trusted, now)
-        found = assess(_read(file), key, rules, now, verified_evidence=verified, appraisal=appraisal)
+        trusted = None if policy is None else _policy(policy)
+        if evidence is None or trusted is None:
+            found = assess(_read(file), key, rules, now)
+        else:
+            found = judge_receipt(
+                _read(file),
+                key,
+                rules,
+                now,
+                platform=platform,
+                evidence=_read(evidence),
+                endorsements=endorsements_for(trusted),
+                trust=trusted,
+            )
         if html is not None:
             _write(html, to_html(found, judged_at=now).encode())
         if ear is not None and signer is not None:
