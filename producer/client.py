@@ -53,6 +53,8 @@ from .trust import Trust, VerifiedFleet
 
 NONCE_BYTES: Final = 16
 POLL_SECONDS: Final = 0.5
+#: Silence after which unanswered packs are submitted again, in visibility timeouts.
+RESUBMIT_LEASES: Final = 1.5
 #: A pack is closed early when its jobs hold this many bytes.
 PACK_BYTES: Final = 1 << 20
 
@@ -140,11 +142,27 @@ class Client:
         :param progress: called with the number of packs still to go.
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
         """
+        self._submit(ticket, dict(ticket.pending_packs), progress)
+
+    def _submit(self, ticket: Ticket, packs: dict[str, bytes], progress: Callable[[int], None]) -> None:
         with Submitter(self.broker) as submitter:
-            for name, pack in list(ticket.pending_packs.items()):
+            for left, (name, pack) in zip(range(len(packs) - 1, -1, -1), packs.items(), strict=True):
                 submitter.submit(ticket.head.pool, self._message(pack))
-                ticket.submitted(name)
-                progress(len(ticket.pending_packs))
+                ticket.submitted(name, self.now())
+                progress(left)
+
+    def _submit_again(self, ticket: Ticket, last_news: float) -> None:
+        """Submit what stayed unanswered for longer than a dead worker's lease.
+
+        A host may drop a message, and a worker that is killed between taking a message and leasing it
+        takes it along. A second answer to a job counts nothing, so asking again is safe.
+        """
+        silence = self.now() - max(last_news, ticket.last_submitted)
+        if (
+            silence > RESUBMIT_LEASES * self.broker.visibility_timeout_s
+            and self.now() < ticket.head.not_after
+        ):
+            self._submit(ticket, ticket.unanswered_packs(), lambda _: None)
 
     def results(
         self, ticket: Ticket, timeout_s: float, progress: Callable[[int], None] = lambda _: None
@@ -152,7 +170,8 @@ class Client:
         """Yield each job's verified end once, in order of arrival, those of earlier runs first.
 
         Stops after the last one, or when ``timeout_s`` seconds bring nothing new (see ``ticket.missing``).
-        Replies that do not verify are discarded and counted in :attr:`discarded`.
+        Replies that do not verify are discarded and counted in :attr:`discarded`. Packs that stay
+        unanswered for longer than a dead worker's lease are submitted again.
 
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
         """
@@ -164,15 +183,17 @@ class Client:
             return
         with ReplyQueue(self.broker, ticket.head.reply_to) as queue:
             deadline = time.monotonic() + timeout_s
+            last_news = 0.0
             while ticket.missing and time.monotonic() < deadline:
                 delivery = queue.receive(min(POLL_SECONDS, timeout_s))
                 if delivery is None:
+                    self._submit_again(ticket, last_news)
                     continue
                 results, judged = self._take(ticket, judge, delivery.body)
                 if judged:
                     delivery.ack()
                 if results:
-                    deadline = time.monotonic() + timeout_s
+                    deadline, last_news = time.monotonic() + timeout_s, self.now()
                     progress(len(ticket.missing))
                 yield from results
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from ..wire.errors import ConfigurationError, MalformedError
+from ..wire.header import JobHeader
 from ..wire.keys import SuiteName
-from ..wire.pack import SealedReply, decode_replies, encode_replies
+from ..wire.pack import SealedReply, decode_jobs, decode_replies, encode_replies
 from ..wire.private_keys import PrivateKey
 
 VERSION: Final = 1
@@ -70,9 +71,10 @@ class Ticket:
         self._file = file
         self.head = head
         self.jobs: dict[str, JobRecord] = {}
+        self.packs: dict[str, bytes] = {}
         self.pending_packs: dict[str, bytes] = {}
+        self.last_submitted = 0.0
         self.replies: dict[str, SealedReply] = {}
-        self._packs = 0
 
     @classmethod
     def create(cls, path: Path, head: TicketHead) -> Ticket:
@@ -132,14 +134,19 @@ class Ticket:
     def plan(self, records: Iterable[JobRecord], packs: Iterable[bytes]) -> None:
         """Write down jobs and the packs that carry them, before anything is submitted."""
         lines: list[dict[str, object]] = [{"job": asdict(record)} for record in records]
-        lines += [{"pack": str(self._packs + i), "data": _b64(pack)} for i, pack in enumerate(packs)]
+        lines += [{"pack": str(len(self.packs) + i), "data": _b64(pack)} for i, pack in enumerate(packs)]
         for line in lines:
             self._apply(line)
         self._append(lines)
 
-    def submitted(self, name: str) -> None:
-        """Write down that the broker took a pack."""
-        self._record({"submitted": name})
+    def submitted(self, name: str, now: float) -> None:
+        """Write down that the broker took a pack, at ``now`` (Unix seconds)."""
+        self._record({"submitted": name, "at": now})
+
+    def unanswered_packs(self) -> dict[str, bytes]:
+        """Return the packs, by name, of which a job is still missing."""
+        missing = {bytes.fromhex(job_id) for job_id in self.missing}
+        return {name: pack for name, pack in self.packs.items() if missing & _job_ids(pack)}
 
     def received(self, pool: str, replies: Iterable[SealedReply]) -> list[SealedReply]:
         """Store judged replies that are new and ours; return those.
@@ -181,15 +188,19 @@ class Ticket:
             record = JobRecord(**line["job"])  # type: ignore[arg-type]
             self.jobs[record.job_id] = record
         elif "pack" in line:
-            self.pending_packs[str(line["pack"])] = _unb64(line["data"])
-            self._packs += 1
+            self.packs[str(line["pack"])] = self.pending_packs[str(line["pack"])] = _unb64(line["data"])
         elif "submitted" in line:
             self.pending_packs.pop(str(line["submitted"]), None)
+            self.last_submitted = max(self.last_submitted, float(str(line["at"])))
         elif "replies" in line:
             for reply in decode_replies(_unb64(line["replies"]))[1]:
                 self.replies.setdefault(reply.job_id.hex(), reply)
         else:
             raise KeyError("unknown line")
+
+
+def _job_ids(pack: bytes) -> set[bytes]:
+    return {JobHeader.decode(job.header).job_id for job in decode_jobs(pack)[1]}
 
 
 def _locked(file: IO[str]) -> IO[str]:

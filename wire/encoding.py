@@ -18,6 +18,7 @@ import math
 import struct
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, NoReturn
 
 from .errors import MalformedError
@@ -30,6 +31,9 @@ MAX_ENTRIES: Final = 1 << 20
 
 _UINT, _NINT, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _CANONICAL_NAN: Final = b"\xf9\x7e\x00"
+MAX_REMEMBERED_KEYS: Final = 1024
+_INT_KEYS: Final[dict[int, bytes]] = {}
+_first: Final = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +94,28 @@ def _write_string(major: int, value: bytes | bytearray | memoryview, out: list[b
     out.append(bytes(value))
 
 
+def _encoded_key(key: object) -> bytes:
+    """Return a map key's encoding; integers, which formats use again and again, are remembered."""
+    kind = type(key)
+    if kind is int:
+        known = _INT_KEYS.get(key)  # type: ignore[call-overload]
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+    elif kind is not str and kind is not bytes:
+        raise MalformedError("CBOR_BAD_TYPE", "a map key is neither an integer nor a string")
+    parts: list[bytes] = []
+    _write(key, parts)
+    encoded = b"".join(parts)
+    if kind is int and len(_INT_KEYS) < MAX_REMEMBERED_KEYS:
+        _INT_KEYS[key] = encoded  # type: ignore[index]
+    return encoded
+
+
 def _write_map(value: dict[object, object], out: list[bytes]) -> None:
-    entries: list[tuple[bytes, object]] = []
-    for key, item in value.items():
-        if type(key) not in (int, str, bytes):
-            raise MalformedError("CBOR_BAD_TYPE", "a map key is neither an integer nor a string")
-        parts: list[bytes] = []
-        _write(key, parts)
-        entries.append((b"".join(parts), item))
-    entries.sort(key=lambda entry: entry[0])
-    out.append(_head(_MAP, len(entries)))
+    entries = [(_encoded_key(key), item) for key, item in value.items()]
+    entries.sort(key=_first)
+    size = len(entries)
+    out.append(_SMALL_HEADS[_MAP][size] if size < 256 else _head(_MAP, size))
     for encoded, item in entries:
         out.append(encoded)
         _write(item, out)

@@ -71,6 +71,19 @@ def test_sigkill_in_the_middle_loses_and_doubles_nothing(bench: Bench, tmp_path:
     assert sorted(map(int, seen)) == list(range(200))
 
 
+def test_a_message_that_the_host_drops_is_asked_for_again(bench: Bench, tmp_path: Path) -> None:
+    bench.worker()
+    client = bench.client()
+    with client.plan(client.trust_pool("minilm"), items(30), tmp_path / "t.ticket", pack_jobs=10) as ticket:
+        names = list(ticket.pending_packs)
+        with Submitter(bench.settings) as submitter:
+            submitter.submit("minilm", encode_message(ticket.pending_packs[names[0]]))
+        for name in names:
+            ticket.submitted(name, time.time())  # the other two were taken, and never delivered
+        results = list(client.results(ticket, 40))
+    assert sorted(int(result.custom_id) for result in results) == list(range(30))
+
+
 def test_worker_with_another_measurement_takes_nothing(bench: Bench) -> None:
     with Submitter(bench.settings) as submitter:
         submitter.submit("minilm", encode_message(b"a message that must stay"))
@@ -148,7 +161,7 @@ def test_client_that_was_killed_continues_with_its_ticket(bench: Bench, tmp_path
         with Submitter(bench.settings) as submitter:
             for name, pack in some.items():
                 submitter.submit("minilm", encode_message(pack))
-                ticket.submitted(name)
+                ticket.submitted(name, time.time())
         for _, _result in zip(range(9), client.results(ticket, 20), strict=False):
             pass
     with path.open("ab") as file:

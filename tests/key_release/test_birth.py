@@ -140,7 +140,7 @@ def test_made_by_an_unwanted_tee(root: DevelopmentRoot) -> None:
 
 
 def test_made_under_another_root(root: DevelopmentRoot) -> None:
-    made = make(at(DevelopmentRoot.create(), NOW))
+    made = make(at(DevelopmentRoot.create(now=NOW), NOW))
     with pytest.raises(VerificationError):
         check(made, root)
     with pytest.raises(Error):

@@ -32,7 +32,7 @@ def record(number: int) -> JobRecord:
 def filled(path: Path) -> None:
     with Ticket.create(path, head()) as ticket:
         ticket.plan([record(n) for n in range(4)], [b"pack one", b"pack two"])
-        ticket.submitted("0")
+        ticket.submitted("0", 1234.5)
         ticket.received("minilm", [SealedReply(bytes.fromhex(record(1).job_id), b"outcome")])
 
 
@@ -43,6 +43,8 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     with Ticket.load(path) as ticket:
         assert ticket.head == head()
         assert ticket.pending_packs == {"1": b"pack two"}
+        assert ticket.packs == {"0": b"pack one", "1": b"pack two"}
+        assert ticket.last_submitted == 1234.5
         assert len(ticket.missing) == 3
         assert ticket.received("minilm", [SealedReply(bytes(16), b"x"), SealedReply(b"?" * 16, b"x")]) == [
             SealedReply(bytes(16), b"x")
