@@ -157,11 +157,8 @@ class Client:
         A host may drop a message, and a worker that is killed between taking a message and leasing it
         takes it along. A second answer to a job counts nothing, so asking again is safe.
         """
-        silence = self.now() - max(last_news, ticket.last_submitted)
-        if (
-            silence > RESUBMIT_LEASES * self.broker.visibility_timeout_s
-            and self.now() < ticket.head.not_after
-        ):
+        now, patience = self.now(), RESUBMIT_LEASES * self.broker.visibility_timeout_s
+        if now - max(last_news, ticket.last_submitted) > patience and now < ticket.head.not_after:
             self._submit(ticket, ticket.unanswered_packs(), lambda _: None)
 
     def results(

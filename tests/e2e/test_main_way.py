@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import signal
+import time
 from pathlib import Path
 
 from ephemeralml.broker_config.health import queue_length
