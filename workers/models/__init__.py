@@ -9,11 +9,13 @@ from .files import folder_files
 from .manifest import Manifest
 from .open import LoadedModel, inspect_package, open_package
 from .package import Packaged, package_model
+from .source import Source
 
 __all__ = [
     "LoadedModel",
     "Manifest",
     "Packaged",
+    "Source",
     "folder_files",
     "inspect_package",
     "open_package",

@@ -8,7 +8,7 @@ has the same hash.
 from __future__ import annotations
 
 import re
-import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,9 +93,9 @@ def check_name(name: str) -> str:
 
     :raises MalformedError: ``BAD_FILE_NAME``.
     """
+    # The parts' alphabet is ASCII, so that a name has one form only (NFC) and no control characters.
     parts = name.split("/")
-    normal = unicodedata.normalize("NFC", name) == name
-    if not normal or len(name.encode()) > MAX_NAME_BYTES or not all(_PART.fullmatch(part) for part in parts):
+    if len(name) > MAX_NAME_BYTES or not all(_PART.fullmatch(part) for part in parts):
         raise MalformedError("BAD_FILE_NAME", "a file's name is not a plain relative name")
     return name
 
@@ -109,8 +109,16 @@ def _entry(item: object) -> FileEntry:
 
 
 def sign_manifest(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
-    """Return the manifest as COSE_Sign1 by the model's owner."""
-    return sign1(manifest.encode(), key, protected=PROTECTED)
+    """Return the manifest as COSE_Sign1 by the model's owner, once it reads as one.
+
+    :raises ModelError: ``MANIFEST_MALFORMED``, e.g. the id is too long or a file's name has a blank.
+    """
+    try:
+        signed = sign1(manifest.encode(), key, protected=PROTECTED)
+    except MalformedError as error:
+        raise _malformed(error) from None
+    read_manifest(signed)
+    return signed
 
 
 def read_manifest(signed: bytes) -> tuple[Manifest, bytes]:
@@ -124,10 +132,14 @@ def read_manifest(signed: bytes) -> tuple[Manifest, bytes]:
             raise MalformedError("COSE_HEADER", "wrong headers")
         return Manifest.decode(message.payload), message.payload
     except MalformedError as error:
-        raise ModelError("MANIFEST_MALFORMED", error.code) from None
+        raise _malformed(error) from None
 
 
-def verify_manifest(signed: bytes, trusted_signers: tuple[bytes, ...]) -> tuple[Manifest, bytes]:
+def _malformed(error: MalformedError) -> ModelError:
+    return ModelError("MANIFEST_MALFORMED", f"{error.message} ({error.code})")
+
+
+def verify_manifest(signed: bytes, trusted_signers: Collection[bytes]) -> tuple[Manifest, bytes]:
     """Return the manifest and its hash once a trusted owner's signature was found on it.
 
     :param trusted_signers: Ed25519 public keys, 32 bytes each.

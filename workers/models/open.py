@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO
-
-from cryptography.exceptions import InvalidTag
 
 from ...wire.encoding import sha256
 from ...wire.errors import ModelError
+from .file_kinds import check_file, check_kind
 from .manifest import FileEntry, Manifest, read_manifest, verify_manifest
-from .safetensors_header import check_file
-from .stream import LENGTH, MAGIC, MAX_HEADER_BYTES, TAG_BYTES, ChunkCipher, PackageHeader, chunk_sizes
+from .memory import anonymous_memory
+from .source import Source, SourceReader
+from .stream import LENGTH, MAGIC, MAX_HEADER_BYTES, TAG_BYTES, ChunkCipher, PackageHeader, chunks_of
 
 
 @dataclass(frozen=True)
@@ -28,24 +26,28 @@ class LoadedModel:
 
 
 def open_package(
-    reader: BinaryIO,
+    source: Source,
     key_provider: Callable[[bytes, Mapping[str, str]], bytes],
     *,
-    trusted_signers: tuple[bytes, ...],
+    trusted_signers: Collection[bytes],
     expected_manifest_hash: bytes | None,
 ) -> LoadedModel:
     """Decrypt and verify a package as it streams in.
 
-    Nothing is handed out before every file's hash matched the signed manifest.
+    Nothing is handed out before every file's hash matched the signed manifest. Memory: the model and
+    one chunk. The key is asked for only once the owner's signature, the model and the context are good.
 
-    :param reader: binary file or stream. :param key_provider: unwraps the model key (KMS ``Decrypt``).
-    :param trusted_signers: owners' Ed25519 public keys.
+    :param source: binary file or stream, or an iterable of bytes.
+    :param key_provider: unwraps the model key (KMS ``Decrypt``): wrapped key, context to 32 bytes.
+    :param trusted_signers: owners' Ed25519 public keys, 32 bytes each.
     :param expected_manifest_hash: refuse any other model; None takes whatever a trusted owner signed.
     :raises ModelError: ``PACKAGE_MALFORMED``, ``PACKAGE_TRUNCATED``, ``PACKAGE_TAMPERED``,
-        ``MANIFEST_MALFORMED``, ``MODEL_SIGNER_UNTRUSTED``, ``MODEL_UNEXPECTED``, ``MODEL_CONTEXT_MISMATCH``,
-        ``MODEL_PICKLE`` or ``SAFETENSORS_MALFORMED``.
+        ``PACKAGE_UNREADABLE``, ``MANIFEST_MALFORMED``, ``MODEL_SIGNER_UNTRUSTED``, ``MODEL_UNEXPECTED``,
+        ``MODEL_CONTEXT_MISMATCH``, ``MODEL_KEY_LENGTH``, ``MODEL_TOO_LARGE``, ``MODEL_PICKLE``,
+        ``MODEL_FILE_KIND``, ``MODEL_NOT_TEXT`` or ``SAFETENSORS_MALFORMED``.
     :raises KeyReleaseError: the key was not released.
     """
+    reader = SourceReader(source)
     encoded, header = _header(reader)
     manifest, manifest_hash = verify_manifest(header.manifest, trusted_signers)
     if expected_manifest_hash is not None and not hmac.compare_digest(manifest_hash, expected_manifest_hash):
@@ -53,22 +55,24 @@ def open_package(
     context = {"purpose": "model", "model": manifest.model_id, "manifest": manifest_hash.hex()}
     if header.context != context:
         raise ModelError("MODEL_CONTEXT_MISMATCH", "the package's key context is of another model")
+    for entry in manifest.files:
+        check_kind(entry.name)
     cipher = ChunkCipher(key_provider(header.wrapped, context), header.package_id, encoded)
+    buffer = memoryview(bytearray(header.chunk_bytes + TAG_BYTES))
     files = {
-        entry.name: _file(reader, cipher, index, entry, header.chunk_bytes)
-        for index, entry in enumerate(manifest.files)
+        entry.name: _file(reader, cipher, index, entry, buffer) for index, entry in enumerate(manifest.files)
     }
-    if reader.read(1):
+    if not reader.at_end():
         raise ModelError("PACKAGE_MALFORMED", "bytes follow the package")
     return LoadedModel(manifest, manifest_hash, files)
 
 
-def inspect_package(reader: BinaryIO) -> dict[str, object]:
+def inspect_package(source: Source) -> dict[str, object]:
     """Return what a package says of itself, without key and without checking its signature.
 
     :raises ModelError: it is no package.
     """
-    _, header = _header(reader)
+    _, header = _header(SourceReader(source))
     manifest, payload = read_manifest(header.manifest)
     return {
         "model": manifest.model_id,
@@ -83,47 +87,30 @@ def inspect_package(reader: BinaryIO) -> dict[str, object]:
     }
 
 
-def _header(reader: BinaryIO) -> tuple[bytes, PackageHeader]:
-    if _read(reader, len(MAGIC)) != MAGIC:
+def _header(reader: SourceReader) -> tuple[bytes, PackageHeader]:
+    if reader.take(len(MAGIC)) != MAGIC:
         raise ModelError("PACKAGE_MALFORMED", "this is no model package")
-    length = LENGTH.unpack(_read(reader, LENGTH.size))[0]
+    length = LENGTH.unpack(reader.take(LENGTH.size))[0]
     if length > MAX_HEADER_BYTES:
         raise ModelError("PACKAGE_MALFORMED", "the header is too long")
-    encoded = _read(reader, length)
+    encoded = reader.take(length)
     return encoded, PackageHeader.decode(encoded)
 
 
 def _file(
-    reader: BinaryIO, cipher: ChunkCipher, index: int, entry: FileEntry, chunk_bytes: int
+    reader: SourceReader, cipher: ChunkCipher, index: int, entry: FileEntry, buffer: memoryview
 ) -> memoryview:
-    # Anonymous memory: page aligned for the engine, given back whole, never in a file.
-    memory = memoryview(mmap.mmap(-1, max(entry.size, 1)))[: entry.size]
+    memory = anonymous_memory(entry.size)
     digest = hashlib.sha256()
-    sizes = chunk_sizes(entry.size, chunk_bytes)
-    start = 0
-    for number, size in enumerate(sizes):
-        length = LENGTH.unpack(_read(reader, LENGTH.size))[0]
-        if length != size + TAG_BYTES:
+    for number, place, last in chunks_of(entry.size, len(buffer) - TAG_BYTES):
+        window = memory[place]
+        sealed = buffer[: len(window) + TAG_BYTES]
+        if LENGTH.unpack(reader.take(LENGTH.size))[0] != len(sealed):
             raise ModelError("PACKAGE_TAMPERED", "a chunk has the wrong size")
-        window = memory[start : start + size]
-        try:
-            cipher.open(index, number, number == len(sizes) - 1, _read(reader, length), window)
-        except InvalidTag:
-            raise ModelError("PACKAGE_TAMPERED", "a chunk does not open") from None
+        reader.fill(sealed)
+        cipher.open(index, number, last, sealed, window)
         digest.update(window)
-        start += size
     if not hmac.compare_digest(digest.digest(), entry.digest):
         raise ModelError("PACKAGE_TAMPERED", "a file is not what the manifest says")
     check_file(entry.name, memory)
     return memory
-
-
-def _read(reader: BinaryIO, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size:
-        piece = reader.read(size)
-        if not piece:
-            raise ModelError("PACKAGE_TRUNCATED", "the package ends too early")
-        pieces.append(piece)
-        size -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -1,23 +1,24 @@
-"""Packaging: hash every file, sign the manifest, seal the chunks."""
+"""Packaging: check and hash every file, sign the manifest, seal the chunks."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ...attestation.key_release.protocol import DataKey
 from ...wire.errors import ModelError
+from .file_kinds import check_file
 from .files import FolderFiles
-from .manifest import FileEntry, Manifest, check_name, sign_manifest
-from .safetensors_header import check_file
-from .stream import CHUNK_BYTES, LENGTH, MAGIC, ChunkCipher, PackageHeader, chunk_sizes
+from .manifest import FileEntry, Manifest, sign_manifest
+from .stream import CHUNK_BYTES, LENGTH, MAGIC, ChunkCipher, PackageHeader, chunks_of
 
 _NO_PROGRESS: Final[Callable[[str, int], None]] = lambda _name, _size: None  # noqa: E731
 
@@ -44,31 +45,33 @@ def package_model(
 ) -> Packaged:
     """Write an encrypted, signed package; it appears under its name only when it is whole.
 
+    No key is asked for before every file was checked.
+
     :param data_key: asks the KMS for a fresh model key under the given encryption context.
-    :param progress: called with each file's name and size.
-    :raises ModelError: a file is refused or cannot be read. :raises KeyReleaseError: no key.
+    :param progress: called with each file's name and size in bytes, before it is sealed.
+    :param chunk_bytes: plaintext bytes of a chunk, 4 KiB to 16 MiB.
+    :raises ModelError: what :func:`.file_kinds.check_file` refuses; ``MANIFEST_MALFORMED``,
+        ``PACKAGE_MALFORMED`` or ``MODEL_KEY_LENGTH`` for an id, key or chunk size that does not fit the
+        format; ``MODEL_CHANGED``, ``MODEL_FILE_UNREADABLE`` or ``PACKAGE_NOT_WRITTEN``.
+    :raises KeyReleaseError: no key.
     """
-    draft = out.with_name(out.name + ".part")
+    manifest = _manifest(files, model_id, model_version)
+    signed = sign_manifest(manifest, signing_key)
+    context = {"purpose": "model", "model": model_id, "manifest": manifest.digest.hex()}
+    key = data_key(context)
+    header = PackageHeader(os.urandom(16), chunk_bytes, key.wrapped, context, signed)
+    encoded = header.encode()
+    PackageHeader.decode(encoded)
+    cipher = ChunkCipher(key.plaintext, header.package_id, encoded)
     try:
-        manifest = _manifest(files, model_id, model_version)
-        context = {"purpose": "model", "model": model_id, "manifest": manifest.digest.hex()}
-        key = data_key(context)
-        signed = sign_manifest(manifest, signing_key)
-        header = PackageHeader(os.urandom(16), chunk_bytes, key.wrapped, context, signed)
-        encoded = header.encode()
-        cipher = ChunkCipher(key.plaintext, header.package_id, encoded)
-        with draft.open("wb") as file:
+        with _whole_or_nothing(out) as file:
             file.write(MAGIC + LENGTH.pack(len(encoded)) + encoded)
             for index, entry in enumerate(manifest.files):
                 progress(entry.name, entry.size)
                 with _mapped(files.taken[entry.name]) as content:
-                    _write_chunks(file.write, cipher, index, content, chunk_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+                    _write_file(file, cipher, index, entry, content, chunk_bytes)
             size = file.tell()
-        os.replace(draft, out)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ModelError("PACKAGE_NOT_WRITTEN", f"cannot write the package: {error.strerror}") from None
     return Packaged(manifest, manifest.digest, size)
 
@@ -78,37 +81,59 @@ def _manifest(files: FolderFiles, model_id: str, model_version: str) -> Manifest
     for name, path in sorted(files.taken.items()):
         with _mapped(path) as content:
             check_file(name, content)
-            digest = hashlib.sha256(content).digest()
-            entries.append(FileEntry(check_name(name), len(content), digest))
+            entries.append(FileEntry(name, len(content), hashlib.sha256(content).digest()))
     return Manifest(model_id, model_version, tuple(entries))
 
 
-class _mapped:
+@contextmanager
+def _whole_or_nothing(out: Path) -> Iterator[BinaryIO]:
+    draft = out.with_name(out.name + ".part")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, out)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
     """A file's bytes, mapped and not copied."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> memoryview:
-        with self._path.open("rb") as file:
+    try:
+        with path.open("rb") as file:
             empty = os.fstat(file.fileno()).st_size == 0
-            self._map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._view = memoryview(b"") if self._map is None else memoryview(self._map)
-        return self._view
+            area = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelError("MODEL_FILE_UNREADABLE", f"cannot read a model file: {error.strerror}") from None
+    view = memoryview(b"" if area is None else area)
+    try:
+        yield view
+    finally:
+        # Views of it may live on in an error's traceback; then the map goes when that goes.
+        with suppress(BufferError):
+            view.release()
+            if area is not None:
+                area.close()
 
-    def __exit__(self, *_: object) -> None:
-        self._view.release()
-        if self._map is not None:
-            self._map.close()
 
-
-def _write_chunks(
-    write: Callable[[bytes], object], cipher: ChunkCipher, file: int, content: memoryview, chunk_bytes: int
+def _write_file(
+    file: BinaryIO, cipher: ChunkCipher, index: int, entry: FileEntry, content: memoryview, chunk_bytes: int
 ) -> None:
-    sizes = chunk_sizes(len(content), chunk_bytes)
-    start = 0
-    for number, size in enumerate(sizes):
-        sealed = cipher.seal(file, number, number == len(sizes) - 1, content[start : start + size])
-        write(LENGTH.pack(len(sealed)))
-        write(sealed)
-        start += size
+    if len(content) != entry.size:
+        raise _changed()
+    digest = hashlib.sha256()
+    for number, place, last in chunks_of(entry.size, chunk_bytes):
+        with content[place] as chunk:
+            digest.update(chunk)
+            sealed = cipher.seal(index, number, last, chunk)
+        file.write(LENGTH.pack(len(sealed)))
+        file.write(sealed)
+    if digest.digest() != entry.digest:
+        raise _changed()
+
+
+def _changed() -> ModelError:
+    return ModelError("MODEL_CHANGED", "a model file changed while it was packaged")

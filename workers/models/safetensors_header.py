@@ -1,4 +1,4 @@
-"""Checks a safetensors file before anything is loaded from it; refuses pickles in any disguise.
+"""Checks a safetensors file before anything is loaded from it.
 
 Format: 8 bytes little endian header length, JSON header, tensors
 (https://github.com/huggingface/safetensors, "Format").
@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import math
 from itertools import pairwise
-from typing import Final
+from typing import Final, NoReturn
 
 from ...wire.errors import ModelError
 
 MAX_HEADER_BYTES: Final = 100_000_000
 MAX_TENSORS: Final = 100_000
+MAX_RANK: Final = 16
+MAX_SIDE: Final = 1 << 40
+METADATA: Final = "__metadata__"
 DTYPES: Final = {
     "BOOL": 1,
     "U8": 1,
@@ -32,22 +35,6 @@ DTYPES: Final = {
     "U64": 8,
     "F64": 8,
 }
-_PICKLED: Final = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-_PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz")
-
-
-def check_file(name: str, content: memoryview) -> None:
-    """Refuse a file that could run code or is not what its name says.
-
-    :raises ModelError: ``MODEL_PICKLE`` or ``SAFETENSORS_MALFORMED``.
-    """
-    start = bytes(content[:4])
-    if name.lower().endswith(_PICKLE_SUFFIXES) or start.startswith(_PICKLED):
-        raise ModelError(
-            "MODEL_PICKLE", "the model holds a pickle or an archive; only safetensors are loaded"
-        )
-    if name.endswith(".safetensors"):
-        check_safetensors(content)
 
 
 def check_safetensors(content: memoryview) -> None:
@@ -60,34 +47,59 @@ def check_safetensors(content: memoryview) -> None:
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
         raise _malformed("its header's length is out of bounds")
-    try:
-        header = json.loads(bytes(content[8 : 8 + length]), object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        raise _malformed("its header is not JSON, or names a tensor twice") from None
-    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
-        raise _malformed("its header is not a map of tensors")
-    spans = sorted(_span(entry) for name, entry in header.items() if name != "__metadata__")
+    header = _header(bytes(content[8 : 8 + length]))
+    _check_metadata(header.pop(METADATA, {}))
+    spans = sorted(map(_span, header.values()))
     size = len(content) - 8 - length
     edges = [(0, 0), *spans, (size, size)]
     if any(left[1] != right[0] for left, right in pairwise(edges)):
         raise _malformed("its tensors overlap, leave holes or do not fit the file")
 
 
+def _header(encoded: bytes) -> dict[str, object]:
+    # The format demands "{" first and UTF-8; json would guess UTF-16 and 32 too, and read another header
+    # than other readers do.
+    if not encoded.startswith(b"{"):
+        raise _malformed("its header is not a map of tensors")
+    try:
+        header = json.loads(encoded.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise _malformed("its header is not JSON, or names a tensor twice") from None
+    if not isinstance(header, dict) or len(header) > MAX_TENSORS:
+        raise _malformed("its header holds too many tensors")
+    return header
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if len({key for key, _ in pairs}) != len(pairs):
+    found = dict(pairs)
+    if len(found) != len(pairs):
         raise ValueError("duplicate")
-    return dict(pairs)
+    return found
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _check_metadata(value: object) -> None:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise _malformed("its metadata is not a map of texts")
 
 
 def _span(entry: object) -> tuple[int, int]:
     match entry:
-        case {"dtype": str() as dtype, "shape": [*shape], "data_offsets": [int() as start, int() as stop]}:
+        case {"dtype": str() as dtype, "shape": [*shape], "data_offsets": [start, stop], **rest} if not rest:
             if dtype not in DTYPES:
                 raise _malformed("it holds a dtype that is not allowed")
-            plain = all(type(side) is int and 0 <= side < 1 << 40 for side in shape)
-            if plain and 0 <= start <= stop and math.prod(shape) * DTYPES[dtype] == stop - start:
+            if len(shape) > MAX_RANK or not all(map(_is_size, (*shape, start, stop))):
+                raise _malformed("a tensor's shape or place is out of bounds")
+            if start <= stop and math.prod(shape) * DTYPES[dtype] == stop - start:
                 return start, stop
     raise _malformed("a tensor's entry does not fit its data")
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_SIDE
 
 
 def _malformed(why: str) -> ModelError:

@@ -14,9 +14,11 @@ open (the STREAM construction of Hoang, Reyhanitabar, Rogaway and Vizár, 2015).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -31,6 +33,7 @@ CHUNK_BYTES: Final = 1 << 20
 MAX_CHUNK_BYTES: Final = 16 << 20
 MAX_HEADER_BYTES: Final = 131_072
 TAG_BYTES: Final = 16
+KEY_BYTES: Final = 32
 LENGTH: Final = struct.Struct(">I")
 _INFO: Final = b"ephemeralml/1 model package"
 
@@ -88,10 +91,13 @@ class ChunkCipher:
     """Seals and opens the chunks of one package.
 
     :param model_key: 32 bytes. :param header: the encoded package header.
+    :raises ModelError: ``MODEL_KEY_LENGTH``.
     """
 
     def __init__(self, model_key: bytes, package_id: bytes, header: bytes) -> None:
-        derived = HKDF(algorithm=SHA256(), length=32, salt=package_id, info=_INFO).derive(model_key)
+        if len(model_key) != KEY_BYTES:
+            raise ModelError("MODEL_KEY_LENGTH", f"a model key has {KEY_BYTES} bytes")
+        derived = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=package_id, info=_INFO).derive(model_key)
         self._aead = AESGCM(derived)
         self._binding = package_id + sha256(header)
         self._counter = 0
@@ -100,9 +106,15 @@ class ChunkCipher:
         """Return the next chunk's ciphertext."""
         return self._aead.encrypt(self._nonce(), plaintext, self._aad(file, chunk, last))
 
-    def open(self, file: int, chunk: int, last: bool, ciphertext: bytes, into: memoryview) -> None:
-        """Open the next chunk straight into memory; raises ``InvalidTag``."""
-        self._aead.decrypt_into(self._nonce(), ciphertext, self._aad(file, chunk, last), into)
+    def open(self, file: int, chunk: int, last: bool, ciphertext: memoryview, into: memoryview) -> None:
+        """Open the next chunk straight into memory.
+
+        :raises ModelError: ``PACKAGE_TAMPERED``.
+        """
+        try:
+            self._aead.decrypt_into(self._nonce(), ciphertext, self._aad(file, chunk, last), into)
+        except InvalidTag:
+            raise ModelError("PACKAGE_TAMPERED", "a chunk does not open") from None
 
     def _nonce(self) -> bytes:
         self._counter += 1
@@ -112,7 +124,9 @@ class ChunkCipher:
         return self._binding + struct.pack(">IQ?", file, chunk, last)
 
 
-def chunk_sizes(size: int, chunk_bytes: int) -> list[int]:
-    """Return the plaintext sizes of a file's chunks; an empty file has one empty chunk."""
-    whole, rest = divmod(size, chunk_bytes)
-    return [chunk_bytes] * whole + ([rest] if rest or not whole else [])
+def chunks_of(size: int, chunk_bytes: int) -> Iterator[tuple[int, slice, bool]]:
+    """Yield ``(number, place, last)`` of a file's chunks; an empty file has one empty chunk."""
+    count = max(1, -(-size // chunk_bytes))
+    for number in range(count):
+        start = number * chunk_bytes
+        yield number, slice(start, min(start + chunk_bytes, size)), number == count - 1
