@@ -269,8 +269,10 @@ def test_a_planted_fleet_key_is_refused_though_the_key_policy_is_wrong(
     kms = start_kms(policies=policies)
     worker = connect(attester, kms)
     genuine = worker.generate_data_key(CONTEXT)
+    now = int(time.time())  # this attester's clock is the real one
     stored = make(
         attester,
+        now,
         public_key=PrivateKey.from_seed("x25519", genuine.plaintext).public_key,
         wrapped=genuine.wrapped,
     )
@@ -289,15 +291,16 @@ def test_a_planted_fleet_key_is_refused_though_the_key_policy_is_wrong(
     host.close()
     assert worker.decrypt(blob, CONTEXT) == known_seed
     # The genuine certificate is of another blob,
-    assert code(lambda: check(stored, root, wrapped=blob), VerificationError) == "BIRTH_WRONG_BLOB"
+    assert code(lambda: check(stored, root, wrapped=blob, now=now), VerificationError) == "BIRTH_WRONG_BLOB"
     # and the host cannot make one: genuine evidence does not carry its key, and its own is unwanted.
     forged = make(
         SimulatedAttester(root, development_pcrs("hosts-image")),
+        now,
         public_key=PrivateKey.from_seed("x25519", known_seed).public_key,
         wrapped=blob,
     )
-    assert code(lambda: check(forged, root, wrapped=blob), AppraisalError) == "MEASUREMENT_MISMATCH"
-    assert check(stored, root, wrapped=genuine.wrapped).wrapped_hash == sha256(genuine.wrapped)
+    assert code(lambda: check(forged, root, wrapped=blob, now=now), AppraisalError) == "MEASUREMENT_MISMATCH"
+    assert check(stored, root, wrapped=genuine.wrapped, now=now).wrapped_hash == sha256(genuine.wrapped)
 
 
 def test_the_bound_is_that_of_real_evidence() -> None:
