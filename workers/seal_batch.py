@@ -10,9 +10,8 @@ from typing import Final
 
 from ..attestation.appraise import appraise
 from ..attestation.binding import check_binding
-from ..attestation.nitro.parse import parse
 from ..attestation.policy import TrustPolicy
-from ..attestation.verify import endorsements_for, verify_evidence
+from ..attestation.verify import endorsements_for, stated_time, verify_evidence
 from ..broker_config.blobs import BlobStore, get_content
 from ..receipts.batch_statement import BatchStatement, make_batch_statement
 from ..receipts.batch_verify import check_outcomes, read_batch
@@ -57,7 +56,7 @@ class EvidenceKeys:
                 raise
             raise VerificationError("EVIDENCE_UNKNOWN", "the evidence is not there") from None
         # Certificates live hours, batches may live longer: evidence is judged at its own time.
-        issued_at = parse(evidence).timestamp_ms // 1000
+        issued_at = stated_time(self.platform, evidence)
         verified = verify_evidence(self.platform, evidence, endorsements_for(self.policy), issued_at)
         appraise(verified, self.policy, issued_at)
         key = verified.public_key or b""

@@ -17,6 +17,7 @@ from ... import __version__
 from ...attestation.appraise import appraise
 from ...attestation.policy import TrustPolicy
 from ...attestation.verify import Endorsements, endorsements_for, verify_evidence
+from ...receipts.checks import Verification
 from ...receipts.ear import issue_ear, result_of
 from ...receipts.judge import judge_receipt
 from ...receipts.policy import ReceiptPolicy
@@ -74,30 +75,19 @@ def receipt(
         signer = _ear_signer(ear, ear_key)
         if evidence is not None and policy is None:
             raise ConfigurationError("POLICY_NEEDED", "--evidence needs --policy to appraise it")
+        document = None if evidence is None else _read(evidence)
         rules = ReceiptPolicy(
             max_age_s=max_age,
             expected_request_hash=_hex(expect_request),
             expected_response_hash=_hex(expect_response),
             expected_model_hash=_hex(expect_model),
             expected_nonce=_hex(expect_nonce),
-            expected_attestation_doc_hash=None if evidence is None else sha256(_read(evidence)),
+            expected_attestation_doc_hash=None if document is None else sha256(document),
             security_modes=("production", "evaluation") if allow_evaluation else ("production",),
         )
         key = _key(public_key)
         trusted = None if policy is None else _policy(policy)
-        if evidence is None or trusted is None:
-            found = assess(_read(file), key, rules, now)
-        else:
-            found = judge_receipt(
-                _read(file),
-                key,
-                rules,
-                now,
-                platform=platform,
-                evidence=_read(evidence),
-                endorsements=endorsements_for(trusted),
-                trust=trusted,
-            )
+        found = _judged(_read(file), key, rules, now, platform, document, trusted)
         if html is not None:
             _write(html, to_html(found, judged_at=now).encode())
         if ear is not None and signer is not None:
@@ -106,6 +96,23 @@ def receipt(
     print((to_json if as_json else to_markdown if markdown else to_text)(found), end="")
     if not found.passed:
         raise typer.Exit(UNSOUND)
+
+
+def _judged(
+    receipt: bytes,
+    key: bytes,
+    rules: ReceiptPolicy,
+    now: int,
+    platform: str,
+    evidence: bytes | None,
+    trusted: TrustPolicy | None,
+) -> Verification:
+    if evidence is None or trusted is None:
+        return assess(receipt, key, rules, now)
+    roots = endorsements_for(trusted)
+    return judge_receipt(
+        receipt, key, rules, now, platform=platform, evidence=evidence, endorsements=roots, trust=trusted
+    )
 
 
 @app.command("vectors")
