@@ -32,8 +32,15 @@ from .appraise import Appraisal, appraise
 from .attest import Attester
 from .binding import check_binding
 from .evidence import Measurements, VerifiedEvidence
-from .policy import MeasurementSet, ModelReference, Platforms, SimulatedPolicy, TrustPolicy, load_policy
-from .simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
+from .nitro import MeasurementSet, NitroEndorsements
+from .policy import ModelReference, Platforms, TrustPolicy, load_policy
+from .simulated import (
+    DevelopmentRoot,
+    SimulatedAttester,
+    SimulatedEndorsements,
+    SimulatedPolicy,
+    development_pcrs,
+)
 from .verify import Endorsements, endorsements_for, verify_evidence
 
 __all__ = [
@@ -44,8 +51,10 @@ __all__ = [
     "MeasurementSet",
     "Measurements",
     "ModelReference",
+    "NitroEndorsements",
     "Platforms",
     "SimulatedAttester",
+    "SimulatedEndorsements",
     "SimulatedPolicy",
     "TrustPolicy",
     "VerifiedEvidence",

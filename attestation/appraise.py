@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hmac import compare_digest
 from typing import Final
 
 from ..wire.errors import AppraisalError
-from .evidence import Measurements, VerifiedEvidence
-from .policy import UNCHECKED, MeasurementSet, SecurityMode, TrustPolicy
+from .evidence import Finding, VerifiedEvidence
+from .judgement import Judgement
+from .nitro.appraise import appraise_nitro
+from .policy import SecurityMode, TrustPolicy
+from .simulated.appraise import appraise_simulated
 
 CLOCK_SKEW_S: Final = 300
-Finding = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,79 +32,64 @@ class Appraisal:
     findings: tuple[Finding, ...] = ()
 
 
-def appraise(verified: VerifiedEvidence, policy: TrustPolicy, now: int) -> Appraisal:
+def appraise(
+    verified: VerifiedEvidence, policy: TrustPolicy, now: int, *, stated_at: int | None = None
+) -> Appraisal:
     """Hold evidence against a policy; every reason for a refusal is collected.
 
     :param now: Unix seconds, for the evidence's age.
+    :param stated_at: when it was made, Unix seconds, for evidence that has no time of its own; from
+        something that the evidence vouches for. Without it the age is a finding, ``AGE_NOT_CHECKED``.
     :raises AppraisalError: the code of the first finding, ``findings`` has all of them:
-        ``PLATFORM_NOT_ALLOWED``, ``ROOT_NOT_ALLOWED``, ``DEBUG_NOT_ALLOWED``, ``MEASUREMENT_MISMATCH``,
-        ``SECURITY_MODE_NOT_ALLOWED``, ``EVIDENCE_FUTURE`` or ``EVIDENCE_STALE``.
+        ``PLATFORM_NOT_ALLOWED``, ``DEBUG_NOT_ALLOWED``, the platform's own (``ROOT_NOT_ALLOWED``,
+        ``MEASUREMENT_MISMATCH`` and others), ``SECURITY_MODE_NOT_ALLOWED``, ``EVIDENCE_FUTURE`` or
+        ``EVIDENCE_STALE``.
     """
     mode: SecurityMode = "evaluation" if verified.simulated or verified.debug else "production"
-    sets = _wanted_sets(verified, policy)
-    matched = next((one for one in sets if not _differences(one, verified.measurements)), None)
+    issued_at = stated_at if verified.issued_at is None else verified.issued_at
+    found = _judgement(verified, policy)
     refusals = [
-        *_platform(verified, policy, sets),
+        *_platform(verified, found),
         *_debug(verified, policy),
-        *_measurements(sets, matched, verified.measurements),
+        *(found or _UNWANTED).refusals,
         *_mode(mode, policy),
-        *_age(verified, policy, now),
+        *_age(issued_at, policy, now),
     ]
-    if refusals or matched is None:
+    if refusals or found is None or found.matched is None:
         codes = ", ".join(code for code, _ in refusals)
         raise AppraisalError(
             refusals[0][0],
             f"{refusals[0][1]} ({codes})" if len(refusals) > 1 else refusals[0][1],
             findings=tuple(refusals),
         )
-    return Appraisal(verified.evidence_hash, matched.name, mode, tuple(_notes(matched, verified)))
+    notes = (*verified.findings, *found.notes, *_notes(verified, issued_at))
+    return Appraisal(verified.evidence_hash, found.matched, mode, notes)
 
 
-def _wanted_sets(verified: VerifiedEvidence, policy: TrustPolicy) -> tuple[MeasurementSet, ...]:
-    platforms = policy.platforms
-    if verified.simulated:
-        return () if platforms.simulated is None else platforms.simulated.measurement_sets
-    return platforms.nitro if verified.platform == "nitro" else ()
+_UNWANTED: Final = Judgement(None, (("MEASUREMENT_MISMATCH", "the policy names no measurement set for it"),))
 
 
-def _platform(
-    verified: VerifiedEvidence, policy: TrustPolicy, sets: tuple[MeasurementSet, ...]
-) -> Iterator[Finding]:
-    if not sets:
+def _judgement(verified: VerifiedEvidence, policy: TrustPolicy) -> Judgement | None:
+    """Return what the platform's own rules say; None when the policy wants nothing of the platform."""
+    wanted = policy.platforms
+    match verified.platform:
+        case "nitro" if wanted.nitro:
+            return appraise_nitro(verified, wanted.nitro)
+        case "simulated" if wanted.simulated is not None:
+            return appraise_simulated(verified, wanted.simulated)
+        # PLATFORMS: tdx, confidential-space, nvidia
+        case _:
+            return None
+
+
+def _platform(verified: VerifiedEvidence, found: Judgement | None) -> Iterator[Finding]:
+    if found is None:
         yield "PLATFORM_NOT_ALLOWED", f"the policy wants nothing of platform {verified.platform!r}"
-    simulated = policy.platforms.simulated
-    if verified.simulated and simulated is not None:
-        wanted = bytes.fromhex(simulated.root_fingerprint)
-        if not compare_digest(wanted, verified.root_fingerprint):
-            yield "ROOT_NOT_ALLOWED", "the evidence is of another development root"
 
 
 def _debug(verified: VerifiedEvidence, policy: TrustPolicy) -> Iterator[Finding]:
     if verified.debug and not policy.dangerous_allow_debug:
-        yield "DEBUG_NOT_ALLOWED", "the enclave runs in debug mode: its host may read its memory"
-
-
-def _differences(wanted: MeasurementSet, measured: Measurements) -> list[str]:
-    if measured.kind != "nitro-pcr":
-        return list(wanted.registers)
-    return [
-        slot
-        for slot, value in wanted.registers.items()
-        if value != UNCHECKED and not compare_digest(bytes.fromhex(value), measured.values.get(slot, b""))
-    ]
-
-
-def _measurements(
-    sets: tuple[MeasurementSet, ...], matched: MeasurementSet | None, measured: Measurements
-) -> Iterator[Finding]:
-    if matched is not None:
-        return
-    if not sets:
-        yield "MEASUREMENT_MISMATCH", "the policy names no measurement set for it"
-        return
-    nearest = min(sets, key=lambda one: len(_differences(one, measured)))
-    slots = ", ".join(_differences(nearest, measured))
-    yield "MEASUREMENT_MISMATCH", f"no measurement set matches whole; {nearest.name!r} differs in {slots}"
+        yield "DEBUG_NOT_ALLOWED", "the TEE runs in debug mode: its host may read its memory"
 
 
 def _mode(mode: SecurityMode, policy: TrustPolicy) -> Iterator[Finding]:
@@ -111,19 +97,18 @@ def _mode(mode: SecurityMode, policy: TrustPolicy) -> Iterator[Finding]:
         yield "SECURITY_MODE_NOT_ALLOWED", f"the policy does not accept security mode {mode!r}"
 
 
-def _age(verified: VerifiedEvidence, policy: TrustPolicy, now: int) -> Iterator[Finding]:
-    age = now - verified.issued_at
+def _age(issued_at: int | None, policy: TrustPolicy, now: int) -> Iterator[Finding]:
+    if issued_at is None:
+        return
+    age = now - issued_at
     if age < -CLOCK_SKEW_S:
         yield "EVIDENCE_FUTURE", f"the evidence was made {-age} s from now"
     if age > policy.max_evidence_age_s:
         yield "EVIDENCE_STALE", f"the evidence is {age} s old, {policy.max_evidence_age_s} s are allowed"
 
 
-def _notes(matched: MeasurementSet, verified: VerifiedEvidence) -> Iterator[Finding]:
-    for slot, value in matched.registers.items():
-        if value == UNCHECKED:
-            yield "UNCHECKED", slot
-    if verified.simulated:
-        yield "SIMULATED", "a simulated TEE proves nothing about hardware"
+def _notes(verified: VerifiedEvidence, issued_at: int | None) -> Iterator[Finding]:
     if verified.debug:
-        yield "DEBUG", "the enclave's host may read its memory"
+        yield "DEBUG", "the TEE's host may read its memory"
+    if issued_at is None:
+        yield "AGE_NOT_CHECKED", "the evidence has no time of its own"

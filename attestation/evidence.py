@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 MeasurementKind = Literal["nitro-pcr", "tdx-mrtd-rtmr"]
+Finding = tuple[str, str]
+"""A stable code, and the detail in words."""
 
-# The registers that AIR v1 carries and policies name (AIR-V1, enclave_measurements).
-NITRO_REGISTERS: Final = (0, 1, 2, 3, 4, 8)
 VERIFIER_TOKEN: Final = object()
 """Held by the platform verifiers of this package, so that nobody makes evidence "verified" by accident."""
 
@@ -19,53 +19,58 @@ class Measurements:
     """What a TEE measured of itself, in the slots that receipts and policies name.
 
     :param kind: ``"nitro-pcr"`` or ``"tdx-mrtd-rtmr"`` (AIR v1, ``measurement_type``).
-    :param values: by slot, ``pcr0`` to ``pcr4`` and ``pcr8``; SHA-384, 48 bytes each.
+    :param values: by slot, SHA-384, 48 bytes each. Nitro: ``pcr0`` to ``pcr4`` and ``pcr8``; TDX: ``pcr0``
+        is MRTD, ``pcr1`` to ``pcr4`` are RTMR0 to RTMR3.
     """
 
     kind: MeasurementKind
     values: Mapping[str, bytes]
 
 
-def nitro_measurements(pcrs: Mapping[int, bytes]) -> Measurements:
-    """Return the named slots of a full PCR table.
+class Details(Protocol):
+    """A platform's own facts, and what the TEE was given to vouch for."""
 
-    :param pcrs: by index, 0 to 31. Registers that have no slot are left out.
-    """
-    return Measurements(
-        "nitro-pcr", {f"pcr{index}": pcrs[index] for index in NITRO_REGISTERS if index in pcrs}
-    )
+    def binds_key(self, receipt_key: bytes) -> bool:
+        """Return whether it vouches for this raw Ed25519 key, 32 bytes."""
+        ...
+
+    def binds_announcement(self, digest: bytes) -> bool:
+        """Return whether it vouches for the announcement body of this SHA-256, 32 bytes."""
+        ...
+
+    def binds_nonce(self, nonce: bytes) -> bool:
+        """Return whether it was made for this challenge; False where the platform carries none."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedEvidence:
     """Evidence whose signature, chain and validity were checked; whether it is *wanted* is appraisal's.
 
     Only a platform verifier can make one.
 
-    :param platform: ``"nitro"`` or ``"simulated"``.
+    :param platform: ``"nitro"``, ``"tdx"``, ``"confidential-space"``, ``"nvidia"`` or ``"simulated"``.
     :param evidence_hash: SHA-256 of the evidence, 32 bytes (AIR v1, ``attestation_doc_hash``).
-    :param registers: the full PCR table by index, 32, 48 or 64 bytes each.
-    :param issued_at: when the document was made, Unix seconds.
-    :param not_before: :param not_after: when every certificate of the chain is valid, Unix seconds.
+    :param measurements: None where the platform has none that AIR v1 can carry.
+    :param issued_at: when it was made, Unix seconds; None where the format has no time (a TDX quote).
+    :param not_before: :param not_after: when every certificate and endorsement used is valid, Unix seconds.
     :param root_fingerprint: SHA-256 of the trust anchor, 32 bytes.
     :param debug: made by a TEE whose memory its host may read.
     :param simulated: made by software under a development root; proves nothing about hardware.
+    :param findings: what could not be checked, or is notable; never a refusal.
     """
 
     platform: str
     evidence_hash: bytes
-    measurements: Measurements
-    registers: Mapping[int, bytes] = field(repr=False)
-    public_key: bytes | None = field(repr=False)
-    user_data: bytes | None = field(repr=False)
-    nonce: bytes | None = field(repr=False)
-    module_id: str
-    issued_at: int
+    measurements: Measurements | None
+    issued_at: int | None
     not_before: int
     not_after: int
     root_fingerprint: bytes
     debug: bool
     simulated: bool
+    details: Details = field(repr=False)
+    findings: tuple[Finding, ...] = ()
     token: InitVar[object]
 
     def __post_init__(self, token: object) -> None:

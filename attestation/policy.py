@@ -8,97 +8,43 @@ different releases cannot be mixed.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError
 
 from ..wire.errors import MalformedError
-from .nitro.verify import AWS_NITRO_ROOT_G1
+from .closed import Closed, Name, Sha256Hex
+from .nitro.policy import MeasurementSets
+from .simulated.policy import SimulatedPolicy
 
-UNCHECKED: Final = "UNCHECKED"
 MAX_POLICY_BYTES: Final = 1 << 20
 DEFAULT_MAX_EVIDENCE_AGE_S: Final = 86_400
 SecurityMode = Literal["production", "evaluation"]
 
-Sha256Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
-Sha384Hex = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{96}$", to_lower=True)]
-Register = Literal["UNCHECKED"] | Sha384Hex
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
-
-class _Closed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class MeasurementSet(_Closed):
-    """The registers of one release: SHA-384 in hexadecimal, or ``"UNCHECKED"``.
-
-    One of PCR0 (the image), PCR2 (the application) and PCR8 (the image's signer) must be checked;
-    a set without any would accept everybody's image.
-    """
-
-    name: Name
-    pcr0: Register
-    pcr1: Register
-    pcr2: Register
-    pcr3: Register = UNCHECKED
-    pcr4: Register = UNCHECKED
-    pcr8: Register = UNCHECKED
-
-    @model_validator(mode="after")
-    def _checks_something(self) -> MeasurementSet:
-        if {self.pcr0, self.pcr2, self.pcr8} == {UNCHECKED}:
-            raise ValueError("a measurement set must check pcr0, pcr2 or pcr8")
-        return self
-
-    @property
-    def registers(self) -> dict[str, str]:
-        """The six registers by slot, in order."""
-        return {slot: getattr(self, slot) for slot in ("pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr8")}
-
-
-def _unique(sets: tuple[MeasurementSet, ...]) -> tuple[MeasurementSet, ...]:
-    if len({one.name for one in sets}) != len(sets):
-        raise ValueError("two measurement sets have one name")
-    return sets
-
-
-MeasurementSets = Annotated[tuple[MeasurementSet, ...], AfterValidator(_unique)]
-
-
-class SimulatedPolicy(_Closed):
-    """Accepts a simulated TEE, which proves nothing: for development only.
-
-    :param root_fingerprint: SHA-256 of the development root, hexadecimal.
-    """
-
-    dangerous_allow: Literal[True]
-    root_fingerprint: Sha256Hex
-    measurement_sets: MeasurementSets = ()
-
-    @model_validator(mode="after")
-    def _is_development(self) -> SimulatedPolicy:
-        if bytes.fromhex(self.root_fingerprint) == AWS_NITRO_ROOT_G1:
-            raise ValueError("the AWS Nitro root is no development root")
-        return self
-
-
-class Platforms(_Closed):
-    """Wanted measurement sets by platform; a platform that is not named is refused."""
+class Platforms(Closed):
+    """What is wanted by platform; a platform that is not named is refused."""
 
     nitro: MeasurementSets = ()
     simulated: SimulatedPolicy | None = None
+    # PLATFORMS: tdx, confidential_space (alias "confidential-space"), nvidia; and in the two methods
+
+    def names(self, platform: str) -> bool:
+        """Return whether anything is wanted of a platform."""
+        match platform:
+            case "nitro":
+                return bool(self.nitro)
+            case "simulated":
+                return self.simulated is not None
+            case _:
+                return False
+
+    def required_with(self, platform: str) -> frozenset[str]:
+        """Return the platforms whose evidence must accompany this platform's."""
+        return frozenset()
 
 
-class ModelReference(_Closed):
+class ModelReference(Closed):
     """A model that may answer.
 
     :param manifest_hash: SHA-256 of its manifest, hexadecimal (AIR v1, ``model_hash``).
@@ -108,7 +54,7 @@ class ModelReference(_Closed):
     manifest_hash: Sha256Hex
 
 
-class TrustPolicy(_Closed):
+class TrustPolicy(Closed):
     """What evidence, models and modes are accepted.
 
     :param version: stated in receipts as ``policy_version``.
@@ -125,7 +71,7 @@ class TrustPolicy(_Closed):
 
     def to_json(self) -> str:
         """Return the policy as JSON that :func:`load_policy` reads."""
-        return self.model_dump_json(indent=2)
+        return self.model_dump_json(indent=2, by_alias=True)
 
 
 def load_policy(data: bytes) -> TrustPolicy:

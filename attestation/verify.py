@@ -2,46 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from ..wire.bundle import Collateral
 from ..wire.errors import EndorsementsError
 from .evidence import VerifiedEvidence
 from .nitro import verify as nitro
+from .nitro.endorsements import NitroEndorsements
 from .nitro.parse import parse
-from .nitro.verify import AWS_NITRO_ROOT_G1
 from .policy import TrustPolicy
 from .simulated import verify as simulated
+from .simulated.endorsements import SimulatedEndorsements
 
 
 @dataclass(frozen=True, slots=True)
 class Endorsements:
-    """Trust anchors by platform: SHA-256 fingerprints of root certificates, 32 bytes each.
+    """Trust anchors and collateral by platform; the defaults are the vendors' pinned roots, no collateral.
 
-    :param simulated_roots: development roots; none by default.
+    :param simulated: development roots; none by default.
     """
 
-    nitro_roots: tuple[bytes, ...] = (AWS_NITRO_ROOT_G1,)
-    simulated_roots: tuple[bytes, ...] = ()
+    nitro: NitroEndorsements = field(default_factory=NitroEndorsements)
+    simulated: SimulatedEndorsements = field(default_factory=SimulatedEndorsements)
+    # PLATFORMS: tdx, confidential_space, nvidia
 
 
 def endorsements_for(policy: TrustPolicy) -> Endorsements:
     """Return the vendors' pinned roots, and the development root that a policy names, if any."""
     allowed = policy.platforms.simulated
-    return Endorsements(simulated_roots=() if allowed is None else (bytes.fromhex(allowed.root_fingerprint),))
+    roots = () if allowed is None else (bytes.fromhex(allowed.root_fingerprint),)
+    return Endorsements(simulated=SimulatedEndorsements(roots))
 
 
-def stated_time(platform: str, data: bytes) -> int:
+def with_collateral(endorsements: Endorsements, files: Sequence[Collateral]) -> Endorsements:
+    """Return endorsements completed by files from elsewhere; roots and what is there already stay.
+
+    Collateral is signed by its vendor and is checked where it is used: who carried it does not matter.
+
+    :raises MalformedError: a file is not what its name says.
+    """
+    by_platform: dict[str, dict[str, bytes]] = {}
+    for file in files:
+        by_platform.setdefault(file.platform, {})[file.name] = file.data
+    # PLATFORMS: replace(endorsements, tdx=endorsements.tdx.with_files(by_platform.get("tdx", {})), …)
+    return endorsements
+
+
+def stated_time(platform: str, data: bytes) -> int | None:
     """Return the time (Unix seconds) that evidence gives for itself: a claim until it is verified at it.
 
     A signing certificate lives for hours, what it vouched for may be judged years later: archived
-    evidence is verified at its own time, and its age is then a matter of policy.
+    evidence is verified at its own time, and its age is then a matter of policy. None where the
+    format has no time.
 
     :raises MalformedError: it is no evidence of this platform.
     :raises EndorsementsError: ``UNKNOWN_PLATFORM``.
     """
-    if platform not in ("nitro", "simulated"):
-        raise EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")
-    return parse(data).timestamp_ms // 1000
+    match platform:
+        case "nitro" | "simulated":
+            return parse(data).timestamp_ms // 1000
+        # PLATFORMS: tdx, confidential-space, nvidia
+        case _:
+            raise _unknown_platform()
 
 
 def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now: int) -> VerifiedEvidence:
@@ -49,14 +72,17 @@ def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now:
 
     :param now: Unix seconds.
     :raises MalformedError: :raises VerificationError: as the platform's verifier.
-    :raises EndorsementsError: ``UNKNOWN_PLATFORM`` or ``NO_ROOTS``.
-    :raises ConfigurationError: ``BAD_FINGERPRINT``.
+    :raises EndorsementsError: ``UNKNOWN_PLATFORM``, ``NO_ROOTS``, or collateral that is missing or expired.
     """
     match platform:
         case "nitro":
-            return nitro.verify(data, nitro.NitroEndorsements(endorsements.nitro_roots), now)
+            return nitro.verify(data, endorsements.nitro, now)
         case "simulated":
-            roots = simulated.SimulatedEndorsements(endorsements.simulated_roots)
-            return simulated.verify(data, roots, now)
+            return simulated.verify(data, endorsements.simulated, now)
+        # PLATFORMS: tdx, confidential-space, nvidia
         case _:
-            raise EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")
+            raise _unknown_platform()
+
+
+def _unknown_platform() -> EndorsementsError:
+    return EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")

@@ -116,7 +116,7 @@ class Judge:
             expected_model_hash=bytes.fromhex(self.head.model_hash),
             expected_request_hash=bytes.fromhex(record.request_hash),
             expected_response_hash=sha256(result.response),
-            expected_attestation_doc_hash=sha256(worker.evidence),
+            expected_attestation_doc_hash=worker.bundle.evidence_hash,
             security_modes=tuple(self.trust.policy.security_modes),
         )
         verification = assess(

@@ -20,15 +20,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..attestation.key_release.local_kms import LocalKms, LocalKmsConfig, Principal, development_policies
-from ..attestation.policy import (
-    MeasurementSet,
-    ModelReference,
-    Platforms,
-    SimulatedPolicy,
-    TrustPolicy,
-    load_policy,
-)
-from ..attestation.simulated import DevelopmentRoot, development_pcrs
+from ..attestation.nitro import MeasurementSet
+from ..attestation.policy import ModelReference, Platforms, TrustPolicy, load_policy
+from ..attestation.simulated import DevelopmentRoot, SimulatedPolicy, development_pcrs
 from ..wire.errors import ConfigurationError, ModelError
 
 IMAGE: Final = "ephemeralml-worker"

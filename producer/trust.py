@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..attestation.appraise import Appraisal, appraise
-from ..attestation.binding import check_binding
+from ..attestation.announced import judge_announcement
+from ..attestation.appraise import Appraisal
 from ..attestation.evidence import VerifiedEvidence
 from ..attestation.policy import TrustPolicy
-from ..attestation.verify import Endorsements, verify_evidence
+from ..attestation.verify import Endorsements
 from ..broker_config.blobs import BlobStore
 from ..wire.announcement import (
     Announcement,
@@ -25,7 +25,7 @@ from ..wire.announcement import (
     archive_name,
     newest_prefix,
 )
-from ..wire.encoding import sha256
+from ..wire.bundle import EvidenceBundle
 from ..wire.errors import (
     AppraisalError,
     ConfigurationError,
@@ -38,7 +38,6 @@ from ..wire.errors import (
 from ..wire.header import check_pool
 from ..wire.keys import PublicKey
 
-CLOCK_SKEW_S: Final = 300
 _TOKEN: Final = object()
 
 
@@ -47,7 +46,7 @@ class VerifiedWorker:
     """One worker whose evidence is genuine, wanted and bound to its receipt key."""
 
     body: AnnouncementBody
-    evidence: bytes = field(repr=False)
+    bundle: EvidenceBundle = field(repr=False)
     verified: VerifiedEvidence
     appraisal: Appraisal
 
@@ -99,7 +98,7 @@ class Trust:
             try:
                 worker = self.worker_from(Announcement.decode(self.blobs.get(name)), pool)
                 self._check_fresh(worker)
-                accepted[sha256(worker.evidence)] = worker
+                accepted[worker.bundle.evidence_hash] = worker
             except Error as error:
                 refused.append((name.rsplit("/", 1)[-1], error.code))
         if not names:
@@ -120,10 +119,10 @@ class Trust:
 
         :raises Error: why it is not trusted.
         """
-        evidence_hash = sha256(announcement.evidence)
+        evidence_hash = announcement.bundle.evidence_hash
         known = self._workers.get(evidence_hash)
         if known is None or known.body != announcement.body:
-            known = self._judge(announcement, announcement.body)
+            known = self._judge(announcement)
             self._workers[evidence_hash] = known
         if known.body.pool != pool:
             raise VerificationError("ANNOUNCEMENT_POOL", "the announcement is for another pool")
@@ -144,7 +143,7 @@ class Trust:
             if isinstance(error, DeliveryError) and error.code != "BLOB_MISSING":
                 raise
             raise _unknown_evidence() from None
-        if sha256(announcement.evidence) != evidence_hash:
+        if announcement.bundle.evidence_hash != evidence_hash:
             raise _unknown_evidence()
         return self.worker_from(announcement, pool)
 
@@ -152,24 +151,18 @@ class Trust:
         now = int(self.now())
         if worker.body.not_after < now:
             raise AppraisalError("ANNOUNCEMENT_EXPIRED", "the announcement has expired")
-        if now - worker.verified.issued_at > self.policy.max_evidence_age_s:
+        attested_at = worker.verified.issued_at
+        if (
+            now - (worker.body.issued_at if attested_at is None else attested_at)
+            > self.policy.max_evidence_age_s
+        ):
             raise AppraisalError("EVIDENCE_STALE", "the evidence is older than the policy allows")
 
-    def _judge(self, announcement: Announcement, body: AnnouncementBody) -> VerifiedWorker:
-        if body.issued_at > self.now() + CLOCK_SKEW_S:
-            raise VerificationError("ANNOUNCEMENT_FUTURE", "the announcement is from the future")
-        evidence = announcement.evidence
-        # A leaf certificate lives three hours: the document is verified and appraised at its own time;
-        # fleet() then holds its age against the policy.
-        verified = verify_evidence(announcement.platform, evidence, self.endorsements, body.issued_at)
-        if abs(verified.issued_at - body.issued_at) > CLOCK_SKEW_S:
-            raise VerificationError("ANNOUNCEMENT_TIME", "evidence and announcement are of different times")
-        check_binding(verified, body.receipt_key, announcement.digest)
-        appraisal = appraise(verified, self.policy, body.issued_at)
-        if body.security_mode != appraisal.security_mode:
-            raise VerificationError("SECURITY_MODE_MISMATCH", "the announcement claims another security mode")
-        self._check_model(body.model)
-        return VerifiedWorker(body, evidence, verified, appraisal)
+    def _judge(self, announcement: Announcement) -> VerifiedWorker:
+        # At its own time: a signing certificate lives hours. fleet() then holds its age against the policy.
+        found = judge_announcement(announcement, self.endorsements, self.policy, int(self.now()))
+        self._check_model(found.body.model)
+        return VerifiedWorker(found.body, found.bundle, found.verified.cpu, found.appraisal)
 
     def _check_model(self, model: ModelIdentity) -> None:
         wanted = {(entry.id, bytes.fromhex(entry.manifest_hash)) for entry in self.policy.models}

@@ -2,9 +2,9 @@
 
     receipt + evidence + endorsements + trust policy + receipt policy  ->  assurance level
 
-The evidence is verified at its own time and appraised at the receipt's: an archived
-pair gives the same verdict years later, and evidence that was too old when the receipt
-was made stays too old.
+The evidence is verified at its own time (at the receipt's, where it states none) and
+appraised at the receipt's: an archived pair gives the same verdict years later, and
+evidence that was too old when the receipt was made stays too old.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def judge_receipt(
     :raises EndorsementsError: no verifier or root for it.
     """
     alone = assess(receipt, public_key, policy, now)
-    verified = verify_evidence(platform, evidence, endorsements, stated_time(platform, evidence))
     at = now if alone.claims is None else alone.claims.iat
+    stated = stated_time(platform, evidence)
+    verified = verify_evidence(platform, evidence, endorsements, at if stated is None else stated)
     appraisal = appraise(verified, trust, at)
     return assess(receipt, public_key, policy, now, verified_evidence=verified, appraisal=appraisal)

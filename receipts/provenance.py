@@ -58,6 +58,8 @@ def _same_document(claims: Claims, evidence: VerifiedEvidence) -> Fault:
 def _same_measurements(claims: Claims, evidence: VerifiedEvidence) -> Fault:
     """Every slot that the receipt states must be in the evidence with the same value."""
     stated, attested = claims.enclave_measurements, evidence.measurements
+    if attested is None:
+        return ("MEASUREMENTS_MISMATCH", "the evidence has no measurements that a receipt can state")
     if stated.kind == attested.kind and stated.values.items() <= attested.values.items():
         return None
     return ("MEASUREMENTS_MISMATCH", "the evidence does not have the measurements that the receipt states")

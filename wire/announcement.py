@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, cast
 
+from .bundle import MAX_BUNDLE_BYTES, EvidenceBundle
 from .encoding import decode, encode, sha256
 from .errors import MalformedError
 from .fields import Fields
@@ -21,7 +22,8 @@ from .keys import PublicKey
 
 VERSION: Final = 1
 MAX_BODY_BYTES: Final = 16_384
-MAX_EVIDENCE_BYTES: Final = 65_536
+MAX_BIRTH_BYTES: Final = MAX_BUNDLE_BYTES + 8_192
+MAX_ANNOUNCEMENT_BYTES: Final = MAX_BODY_BYTES + MAX_BUNDLE_BYTES + MAX_BIRTH_BYTES + 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,10 @@ def _tasks(items: list[object]) -> tuple[Task, ...]:
 
 @dataclass(frozen=True)
 class Announcement:
-    """A body as it was hashed, the evidence that binds it, and the fleet key's birth certificate.
-
-    :param platform: which verifier reads the evidence, e.g. ``"nitro"``.
-    """
+    """A body as it was hashed, the evidence that binds it, and the fleet key's birth certificate."""
 
     body_bytes: bytes
-    platform: str
-    evidence: bytes
+    bundle: EvidenceBundle
     birth: bytes
 
     @cached_property
@@ -126,12 +124,12 @@ class Announcement:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 of the body, 32 bytes: what the evidence's user data must be."""
+        """SHA-256 of the body, 32 bytes: what the evidence must vouch for."""
         return sha256(self.body_bytes)
 
     def encode(self) -> bytes:
-        """Return the deterministic CBOR ``[version, body, platform, evidence, birth certificate]``."""
-        return encode([VERSION, self.body_bytes, self.platform, self.evidence, self.birth])
+        """Return the deterministic CBOR ``[version, body, evidence bundle, birth certificate]``."""
+        return encode([VERSION, self.body_bytes, self.bundle.to_list(), self.birth])
 
     @classmethod
     def decode(cls, data: bytes) -> Announcement:
@@ -140,16 +138,13 @@ class Announcement:
         :raises MalformedError: when it is anything else.
         """
         # Each part within its own bound, the whole before it is parsed.
-        limit = MAX_BODY_BYTES + 2 * MAX_EVIDENCE_BYTES + 1024
-        value = decode(data, max_bytes=limit)
+        value = decode(data, max_bytes=MAX_ANNOUNCEMENT_BYTES)
         match value:
             # Also by type: the literal would match true and 1.0, which are other bytes.
-            case [1, bytes() as body, str() as platform, bytes() as evidence, bytes() as birth] if (
-                type(value[0]) is int
-                and 1 <= len(platform) <= 32
-                and max(len(evidence), len(birth)) <= MAX_EVIDENCE_BYTES
+            case [1, bytes() as body, list() as bundle, bytes() as birth] if (
+                type(value[0]) is int and len(birth) <= MAX_BIRTH_BYTES
             ):
-                announcement = cls(body, platform, evidence, birth)
+                announcement = cls(body, EvidenceBundle.from_list(bundle), birth)
                 _ = announcement.body
                 return announcement
         raise MalformedError("WRONG_TYPE", "an announcement is not of its form")

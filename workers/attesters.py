@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ..attestation.attest import Attester
+from ..attestation.attest.composite import BundleAttester
 from ..attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ..wire.errors import ConfigurationError
 from .settings import WorkerSettings
 
 
-def make_attester(settings: WorkerSettings) -> Attester:
-    """Return the attester of this worker's platform.
+def make_attester(settings: WorkerSettings) -> BundleAttester:
+    """Return what makes this worker's evidence.
 
     :raises ConfigurationError: the platform's own settings are missing.
     """
@@ -18,4 +18,4 @@ def make_attester(settings: WorkerSettings) -> Attester:
             "SIMULATED_ROOT_MISSING", "platform 'simulated' needs EPHEMERALML_WORKER_SIMULATED_ROOT"
         )
     root = DevelopmentRoot.load(settings.simulated_root)
-    return SimulatedAttester(root, development_pcrs(settings.simulated_image))
+    return BundleAttester(SimulatedAttester(root, development_pcrs(settings.simulated_image)))

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..attestation.appraise import appraise
+from ..attestation.announced import judge_announcement
 from ..attestation.key_release.aws import AwsKms
 from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ..attestation.policy import TrustPolicy, load_policy
-from ..attestation.verify import endorsements_for, verify_evidence
-from ..broker_config.blobs import BlobStore, put_content
+from ..attestation.verify import endorsements_for
+from ..broker_config.blobs import BlobStore
 from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity, archive_name, newest_prefix
 from ..wire.encoding import sha256
 from ..wire.errors import ConfigurationError
@@ -98,7 +98,7 @@ class Boot:
 
     def evidence_keys(self) -> EvidenceKeys:
         """Return what finds other workers' receipt keys, under this worker's policy."""
-        return EvidenceKeys(self.blobs, self._policy, self._attester.platform)
+        return EvidenceKeys(self.blobs, self._policy, self.settings.pool, self.now)
 
     # ---------------------------------------------------------------- stages
 
@@ -190,16 +190,16 @@ class Boot:
             not_after=now + self.settings.announcement_seconds,
             security_mode="evaluation" if self._attester.platform == "simulated" else "production",
         ).encode()
-        platform = self._attester.platform
-        evidence = self._attester.attest(public_key=self._receipt_public, user_data=sha256(body))
+        bundle = self._attester.bundle(public_key=self._receipt_public, user_data=sha256(body))
+        announcement = Announcement(body, bundle, fleet_key.birth)
         # A worker that its own policy refuses would only make receipts that nobody accepts.
-        verified = verify_evidence(platform, evidence, self._endorsements, now)
-        appraisal = appraise(verified, self._policy, now)
-        announcement = Announcement(body, platform, evidence, fleet_key.birth).encode()
-        put_content(self.blobs, evidence)
+        found = judge_announcement(announcement, self._endorsements, self._policy, now)
+        measurements = found.verified.cpu.measurements
+        if measurements is None:
+            raise ConfigurationError("NO_MEASUREMENTS", "this platform's evidence cannot stand in a receipt")
         # First the place that results are judged by, then the one that jobs are sealed by.
-        self.blobs.put(archive_name(pool, sha256(evidence)), announcement)
-        self.blobs.put(newest_prefix(pool) + self.worker_id.hex(), announcement)
+        self.blobs.put(archive_name(pool, bundle.evidence_hash), announcement.encode())
+        self.blobs.put(newest_prefix(pool) + self.worker_id.hex(), announcement.encode())
         return WorkerIdentity(
             pool=pool,
             worker_id=self.worker_id,
@@ -208,9 +208,9 @@ class Boot:
             model=model,
             engine=self.runner.engine_info,
             tasks=self.runner.tasks,
-            evidence_hash=sha256(evidence),
-            measurements=verified.measurements,
-            security_mode=appraisal.security_mode,
+            evidence_hash=bundle.evidence_hash,
+            measurements=measurements,
+            security_mode=found.appraisal.security_mode,
             policy_version=self._policy.version,
         )
 

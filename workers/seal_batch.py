@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..attestation.appraise import appraise
-from ..attestation.binding import check_binding
+from ..attestation.announced import judge_announcement
 from ..attestation.policy import TrustPolicy
-from ..attestation.verify import endorsements_for, stated_time, verify_evidence
+from ..attestation.verify import endorsements_for
 from ..broker_config.blobs import BlobStore, get_content
 from ..receipts.batch_statement import BatchStatement, make_batch_statement
 from ..receipts.batch_verify import check_outcomes, read_batch
 from ..receipts.inclusion import sign_root
 from ..receipts.seal_request import SealAnswer, answer_key, decode_seal_request
+from ..wire.announcement import Announcement, archive_name
 from ..wire.errors import DeliveryError, Error, MalformedError, VerificationError
 from ..wire.pack import PackReference
 from .identity import WorkerIdentity
@@ -29,12 +29,13 @@ MAX_WORKERS: Final = 4096
 class EvidenceKeys:
     """Finds a worker's receipt key by its evidence: verified, appraised under our policy, and bound.
 
-    :param platform: of this pool's workers.
+    :param pool: whose workers. :param now: wall clock, Unix seconds.
     """
 
     blobs: BlobStore
     policy: TrustPolicy
-    platform: str
+    pool: str
+    now: Callable[[], float]
     _known: dict[bytes, bytes] = field(default_factory=dict)
 
     def __call__(self, evidence_hash: bytes) -> bytes:
@@ -50,18 +51,23 @@ class EvidenceKeys:
 
     def _judge(self, evidence_hash: bytes) -> bytes:
         try:
-            evidence = get_content(self.blobs, evidence_hash.hex())
+            announcement = Announcement.decode(self.blobs.get(archive_name(self.pool, evidence_hash)))
         except DeliveryError as error:
             if error.retriable:
                 raise
-            raise VerificationError("EVIDENCE_UNKNOWN", "the evidence is not there") from None
-        # Certificates live hours, batches may live longer: evidence is judged at its own time.
-        issued_at = stated_time(self.platform, evidence)
-        verified = verify_evidence(self.platform, evidence, endorsements_for(self.policy), issued_at)
-        appraise(verified, self.policy, issued_at)
-        key = verified.public_key or b""
-        check_binding(verified, key, None)
-        return key
+            raise _unknown() from None
+        except MalformedError:
+            raise _unknown() from None
+        if announcement.bundle.evidence_hash != evidence_hash:
+            raise _unknown()
+        found = judge_announcement(announcement, endorsements_for(self.policy), self.policy, int(self.now()))
+        if found.body.pool != self.pool:
+            raise _unknown()
+        return found.body.receipt_key
+
+
+def _unknown() -> VerificationError:
+    return VerificationError("EVIDENCE_UNKNOWN", "nobody of this pool has announced this evidence")
 
 
 @dataclass

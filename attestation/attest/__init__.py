@@ -22,7 +22,7 @@ class Attester(Protocol):
 
     @property
     def platform(self) -> str:
-        """Which verifier reads the evidence: ``"nitro"`` or ``"simulated"``."""
+        """Which verifier reads the evidence, e.g. ``"nitro"``."""
         ...
 
     def attest(
@@ -30,11 +30,12 @@ class Attester(Protocol):
     ) -> bytes:
         """Return fresh evidence that carries these values.
 
-        :param public_key: :param user_data: :param nonce: at most 1,024 bytes each.
+        :param public_key: :param user_data: :param nonce: at most 1,024 bytes each; fewer on some platforms.
         :raises MalformedError: ``OUT_OF_BOUNDS``.
+        :raises ConfigurationError: the device is not there, with what to do.
         """
         ...
 
-    def measurements(self) -> Measurements:
-        """Return what the evidence will say was measured."""
+    def measurements(self) -> Measurements | None:
+        """Return what the evidence will say was measured, in AIR's slots; None where it has none."""
         ...

@@ -5,7 +5,7 @@ public key came out and which wrapped blob holds it; its evidence vouches for th
 receipt key and for these very bytes. An adopter verifies that before it uses the
 key, so that a host which may call ``Encrypt`` cannot plant a key that it knows.
 
-Stored form: deterministic CBOR ``[COSE_Sign1, platform, evidence]``. The payload is
+Stored form: deterministic CBOR ``[COSE_Sign1, evidence bundle]``. The payload is
 ``{1: 1, 2: pool, 3: epoch, 4: suite, 5: public key, 6: key id, 7: SHA-256 of the
 wrapped blob, 8: created at, 9: receipt key}`` (spec/fleet-key.md).
 """
@@ -18,22 +18,24 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ...wire.announcement import MAX_BIRTH_BYTES
+from ...wire.bundle import EvidenceBundle
 from ...wire.cose import ALG_EDDSA, HEADER_ALG, HEADER_CONTENT_TYPE, Sign1, decode_sign1, sign1, verify_sign1
 from ...wire.encoding import decode, encode, sha256
 from ...wire.errors import AppraisalError, MalformedError, VerificationError
 from ...wire.fields import Fields
 from ...wire.header import check_pool
 from ...wire.keys import PublicKey, suite_named
-from ..appraise import CLOCK_SKEW_S, Appraisal, appraise
-from ..attest import Attester
-from ..binding import check_binding
+from ..appraise import CLOCK_SKEW_S
+from ..attest.composite import BundleAttester
+from ..bundle import VerifiedBundle, appraise_bundle, verify_bundle
 from ..evidence import VerifiedEvidence
 from ..policy import TrustPolicy
-from ..verify import Endorsements, stated_time, verify_evidence
+from ..verify import Endorsements
 
 CONTENT_TYPE: Final = "application/vnd.ephemeralml.birth+cbor"
 VERSION: Final = 1
-MAX_BIRTH_BYTES: Final = 32_768
+MAX_SIGNED_BYTES: Final = 8_192
 MAX_EVIDENCE_OFFSET_S: Final = 600
 DEFAULT_MAX_AGE_S: Final = 14 * 86_400
 """A key of an old epoch lives until its queue is drained; no queue holds a message for longer."""
@@ -82,7 +84,7 @@ def make_birth(
     public_key: PublicKey,
     wrapped: bytes,
     receipt_key: Ed25519PrivateKey,
-    attester: Attester,
+    attester: BundleAttester,
     now: int,
 ) -> bytes:
     """Return the stored form of a new fleet key's birth certificate.
@@ -92,8 +94,8 @@ def make_birth(
     """
     receipt_public = receipt_key.public_key().public_bytes_raw()
     payload = BirthCertificate(pool, epoch, public_key, sha256(wrapped), now, receipt_public).encode()
-    evidence = attester.attest(public_key=receipt_public, user_data=sha256(payload))
-    return encode([sign1(payload, receipt_key, protected=_PROTECTED), attester.platform, evidence])
+    bundle = attester.bundle(public_key=receipt_public, user_data=sha256(payload))
+    return encode([sign1(payload, receipt_key, protected=_PROTECTED), bundle.to_list()])
 
 
 def verify_birth(
@@ -120,9 +122,9 @@ def verify_birth(
     :raises MalformedError: step 1. :raises EndorsementsError: no verifier or root for the evidence.
     :raises VerificationError: ``BIRTH_WRONG_POOL``, ``BIRTH_WRONG_BLOB``, ``BIRTH_WRONG_KEY_ID``,
         ``BIRTH_FUTURE``, ``BIRTH_TIME``, ``BIRTH_BINDING_FAILED``, and those of the verifiers.
-    :raises AppraisalError: ``BIRTH_STALE``, and those of :func:`~..appraise.appraise`.
+    :raises AppraisalError: ``BIRTH_STALE``, and those of :func:`~..bundle.appraise_bundle`.
     """
-    message, platform, evidence = _read(data)  # 1
+    message, bundle = _read(data)  # 1
     certificate = _certificate(message.payload)
     if certificate.pool != pool:  # 2
         raise VerificationError("BIRTH_WRONG_POOL", "the birth certificate is of another pool")
@@ -134,27 +136,28 @@ def verify_birth(
     if now - certificate.created_at > max_age_s:
         finding = ("BIRTH_STALE", f"the key was made more than {max_age_s} s ago")
         raise AppraisalError(*finding, findings=(finding,))
-    verified = _evidence(platform, evidence, endorsements, certificate.created_at, now)  # 5
-    _check_binding(verified, certificate, message.payload)  # 6
-    _appraise(verified, policy)  # 7
+    verified = _verify(bundle, certificate, message.payload, endorsements)  # 5, 6
+    _check_time(verified.cpu, certificate.created_at, now)
+    born_at = certificate.created_at if verified.cpu.issued_at is None else verified.cpu.issued_at
+    appraise_bundle(verified, policy, born_at, stated_at=born_at)  # 7
     return certificate
 
 
-def _read(data: bytes) -> tuple[Sign1, str, bytes]:
+def _read(data: bytes) -> tuple[Sign1, EvidenceBundle]:
     match decode(data, max_bytes=MAX_BIRTH_BYTES):
-        case [bytes() as signed, str() as platform, bytes() as evidence]:
-            pass
+        case [bytes() as signed, list() as parts]:
+            bundle = EvidenceBundle.from_list(parts)
         case _:
             raise MalformedError("WRONG_TYPE", "the stored birth certificate is not of its form")
-    message = decode_sign1(signed, max_bytes=MAX_BIRTH_BYTES)
+    message = decode_sign1(signed, max_bytes=MAX_SIGNED_BYTES)
     # By bytes: as values, -8.0 would equal -8.
     if message.protected_bytes != encode(_PROTECTED) or message.unprotected:
         raise MalformedError("BIRTH_HEADER", "the birth certificate's header is not the one it must have")
-    return message, platform, evidence
+    return message, bundle
 
 
 def _certificate(payload: bytes) -> BirthCertificate:
-    fields = Fields(decode(payload, max_bytes=MAX_BIRTH_BYTES), "birth certificate", range(1, 10))
+    fields = Fields(decode(payload, max_bytes=MAX_SIGNED_BYTES), "birth certificate", range(1, 10))
     fields.version(1, VERSION)
     suite = suite_named(fields.text(4, 1, 16))
     public_key = PublicKey(suite.name, fields.octets(5, suite.public_bytes))
@@ -170,27 +173,27 @@ def _certificate(payload: bytes) -> BirthCertificate:
     )
 
 
-def _evidence(
-    platform: str, evidence: bytes, endorsements: Endorsements, created_at: int, now: int
-) -> VerifiedEvidence:
+def _verify(
+    bundle: EvidenceBundle, certificate: BirthCertificate, payload: bytes, endorsements: Endorsements
+) -> VerifiedBundle:
     """Verify evidence at its own time: a signing certificate lives hours, a fleet key days.
 
     That time is read before it is verified; the verification that follows covers it.
     """
-    verified = verify_evidence(platform, evidence, endorsements, stated_time(platform, evidence))
-    if (
-        abs(verified.issued_at - created_at) > MAX_EVIDENCE_OFFSET_S
-        or verified.issued_at > now + CLOCK_SKEW_S
-    ):
+    at, key = certificate.created_at, certificate.receipt_key
+    try:
+        return verify_bundle(bundle, endorsements, at, key, sha256(payload))
+    except VerificationError as error:
+        if error.code != "ANNOUNCEMENT_BINDING_FAILED":
+            raise
+        raise VerificationError(
+            "BIRTH_BINDING_FAILED", "the evidence does not vouch for this certificate"
+        ) from None
+
+
+def _check_time(verified: VerifiedEvidence, created_at: int, now: int) -> None:
+    issued_at = verified.issued_at
+    if issued_at is None:
+        return
+    if abs(issued_at - created_at) > MAX_EVIDENCE_OFFSET_S or issued_at > now + CLOCK_SKEW_S:
         raise VerificationError("BIRTH_TIME", "the evidence is not of the time of birth")
-    return verified
-
-
-def _check_binding(verified: VerifiedEvidence, certificate: BirthCertificate, payload: bytes) -> None:
-    check_binding(verified, certificate.receipt_key, None)
-    if not compare_digest(verified.user_data or b"", sha256(payload)):
-        raise VerificationError("BIRTH_BINDING_FAILED", "the evidence does not vouch for this certificate")
-
-
-def _appraise(verified: VerifiedEvidence, policy: TrustPolicy) -> Appraisal:
-    return appraise(verified, policy, verified.issued_at)

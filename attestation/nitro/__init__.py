@@ -12,7 +12,16 @@ MalformedError
 
 from __future__ import annotations
 
+from .details import NitroDetails
+from .endorsements import AWS_NITRO_ROOT_G1, NitroEndorsements
 from .parse import MAX_DOCUMENT_BYTES, NitroDocument
-from .verify import AWS_NITRO_ROOT_G1, NitroEndorsements
+from .policy import MeasurementSet
 
-__all__ = ["AWS_NITRO_ROOT_G1", "MAX_DOCUMENT_BYTES", "NitroDocument", "NitroEndorsements"]
+__all__ = [
+    "AWS_NITRO_ROOT_G1",
+    "MAX_DOCUMENT_BYTES",
+    "MeasurementSet",
+    "NitroDetails",
+    "NitroDocument",
+    "NitroEndorsements",
+]

@@ -7,7 +7,6 @@ verifies at its own time; the signing certificate lives three hours.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -17,39 +16,14 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from ...wire.cose import sig_structure
 from ...wire.encoding import sha256
-from ...wire.errors import ConfigurationError, VerificationError
-from ..evidence import VERIFIER_TOKEN, VerifiedEvidence, nitro_measurements
+from ...wire.errors import VerificationError
+from ..evidence import VERIFIER_TOKEN, VerifiedEvidence
 from .chain import verify_chain
+from .details import NitroDetails, nitro_measurements
+from .endorsements import NitroEndorsements
 from .parse import NitroDocument, parse
 
-# SHA-256 of the DER of "aws.nitro-enclaves" root G1, valid 2019-10-28 to 2049-10-28
-# (AWS Nitro Enclaves User Guide, "Verifying the root of trust").
-AWS_NITRO_ROOT_G1: Final = bytes.fromhex("641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b")
-FINGERPRINT_BYTES: Final = 32
 _COORDINATE: Final = 48
-
-
-@dataclass(frozen=True, slots=True)
-class NitroEndorsements:
-    """The trust anchors of the platform.
-
-    :param roots: SHA-256 fingerprints of root certificates, 32 bytes each.
-    :raises ConfigurationError: ``BAD_FINGERPRINT``.
-    """
-
-    roots: tuple[bytes, ...] = (AWS_NITRO_ROOT_G1,)
-
-    def __post_init__(self) -> None:
-        check_fingerprints(self.roots)
-
-
-def check_fingerprints(roots: Collection[bytes]) -> None:
-    """Refuse what cannot be a SHA-256 fingerprint.
-
-    :raises ConfigurationError: ``BAD_FINGERPRINT``.
-    """
-    if any(not isinstance(root, bytes) or len(root) != FINGERPRINT_BYTES for root in roots):
-        raise ConfigurationError("BAD_FINGERPRINT", "a root's SHA-256 fingerprint has 32 bytes")
 
 
 def verify(document: bytes | NitroDocument, endorsements: NitroEndorsements, now: int) -> VerifiedEvidence:
@@ -88,11 +62,6 @@ def verify_as(
         platform=platform,
         evidence_hash=sha256(parsed.raw),
         measurements=nitro_measurements(parsed.pcrs),
-        registers=dict(parsed.pcrs),
-        public_key=parsed.public_key,
-        user_data=parsed.user_data,
-        nonce=parsed.nonce,
-        module_id=parsed.module_id,
         issued_at=issued_at,
         not_before=chain.not_before,
         not_after=chain.not_after,
@@ -100,6 +69,9 @@ def verify_as(
         # A debug enclave reads zero in all three; one zero among them can be no measurement either.
         debug=any(not any(parsed.pcrs[index]) for index in (0, 1, 2)),
         simulated=platform != "nitro",
+        details=NitroDetails(
+            dict(parsed.pcrs), parsed.public_key, parsed.user_data, parsed.nonce, parsed.module_id
+        ),
         token=VERIFIER_TOKEN,
     )
 

@@ -9,14 +9,21 @@ Default policies refuse it, and what it attests is of security mode ``evaluation
 >>> root = DevelopmentRoot.create()
 >>> document = SimulatedAttester(root, development_pcrs("my-image")).attest(nonce=b"challenge")
 >>> evidence = verify(document, SimulatedEndorsements((root.fingerprint,)), int(time.time()))
->>> evidence.simulated, evidence.debug, evidence.nonce
-(True, False, b'challenge')
+>>> evidence.simulated, evidence.debug, evidence.details.binds_nonce(b"challenge")
+(True, False, True)
 """
 
 from __future__ import annotations
 
 from .attester import SimulatedAttester, development_pcrs
+from .endorsements import SimulatedEndorsements
+from .policy import SimulatedPolicy
 from .root import DevelopmentRoot
-from .verify import SimulatedEndorsements
 
-__all__ = ["DevelopmentRoot", "SimulatedAttester", "SimulatedEndorsements", "development_pcrs"]
+__all__ = [
+    "DevelopmentRoot",
+    "SimulatedAttester",
+    "SimulatedEndorsements",
+    "SimulatedPolicy",
+    "development_pcrs",
+]

@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 from ...wire.cose import sig_structure
 from ...wire.encoding import encode
 from ...wire.errors import ConfigurationError, MalformedError
-from ..evidence import Measurements, nitro_measurements
+from ..evidence import Measurements
+from ..nitro.details import nitro_measurements
 from ..nitro.parse import MAX_BOUND_BYTES, PCR_COUNT, PCR_SIZES
 from .root import BACKDATE_S, DevelopmentRoot, issue
 

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from ...wire.errors import ConfigurationError
 from ..evidence import VerifiedEvidence
 from ..nitro.parse import NitroDocument
-from ..nitro.verify import AWS_NITRO_ROOT_G1, check_fingerprints, verify_as
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedEndorsements:
-    """Development roots; none by default.
-
-    :param roots: SHA-256 fingerprints, 32 bytes each.
-    :raises ConfigurationError: ``BAD_FINGERPRINT``; the vendor's root is no development root.
-    """
-
-    roots: tuple[bytes, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fingerprints(self.roots)
-        if AWS_NITRO_ROOT_G1 in self.roots:
-            raise ConfigurationError("BAD_FINGERPRINT", "the AWS Nitro root is no development root")
+from ..nitro.verify import verify_as
+from .endorsements import SimulatedEndorsements
 
 
 def verify(

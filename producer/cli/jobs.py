@@ -120,7 +120,7 @@ def _finish(client: Client, ticket: Ticket, out: Path, timeout: float) -> None:
     if not ticket.jobs:
         raise MalformedError("TICKET_EMPTY", "the ticket holds no jobs: the submission never began")
     found = collect(client, ticket, timeout)
-    evidence = {result.worker.evidence for result in found if result.worker is not None}
+    evidence = {result.worker.bundle.evidence for result in found if result.worker is not None}
     proofs = write_results(out, found, evidence)
     counts = Counter(result.status for result in found)
     levels = Counter(result.assurance for result in found if result.receipt is not None)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ... import __version__
 from ...attestation.appraise import appraise
+from ...attestation.evidence import VerifiedEvidence
 from ...attestation.policy import TrustPolicy
 from ...attestation.verify import Endorsements, endorsements_for, verify_evidence
 from ...receipts.checks import Verification
@@ -164,11 +165,10 @@ def evidence(
         report: dict[str, object] = {
             "genuine": True,
             "platform": found.platform,
-            "module": found.module_id,
             "issued_at": found.issued_at,
             "debug": found.debug,
             "simulated": found.simulated,
-            "measurements": {name: value.hex() for name, value in found.measurements.values.items()},
+            "measurements": _registers(found),
             "wanted": "not asked: no --policy",
             "findings": [],
         }
@@ -188,6 +188,11 @@ def evidence(
             OUT.print(f"{name:<13}{value}", soft_wrap=True)
     if bad:
         raise typer.Exit(UNSOUND)
+
+
+def _registers(found: VerifiedEvidence) -> dict[str, str]:
+    values = {} if found.measurements is None else found.measurements.values
+    return {name: value.hex() for name, value in values.items()}
 
 
 @contextmanager

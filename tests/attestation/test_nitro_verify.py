@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ephemeralml.attestation.evidence import VerifiedEvidence
-from ephemeralml.attestation.nitro import MAX_DOCUMENT_BYTES, NitroEndorsements
+from ephemeralml.attestation.nitro import MAX_DOCUMENT_BYTES, NitroDetails, NitroEndorsements
 from ephemeralml.attestation.nitro.parse import parse
 from ephemeralml.attestation.nitro.verify import verify
 from ephemeralml.wire.encoding import Tag, encode
@@ -55,14 +55,15 @@ def refused(document: bytes, chain: Chain | None = None, now: int = NOW) -> str:
 
 def test_a_good_document_verifies() -> None:
     verified = check(make_document(good()))
-    assert verified.public_key == b"k" * 32
-    assert verified.user_data == b"u" * 32
-    assert verified.nonce is None
+    assert NitroDetails.of(verified).public_key == b"k" * 32
+    assert NitroDetails.of(verified).user_data == b"u" * 32
+    assert NitroDetails.of(verified).nonce is None
     assert verified.issued_at == NOW
     assert (verified.not_before, verified.not_after) == (NOW - 3, NOW + 3 * 3600)
+    assert verified.measurements is not None
     assert verified.measurements.kind == "nitro-pcr"
     assert set(verified.measurements.values) == {"pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr8"}
-    assert verified.registers[15] == bytes([16]) * 48
+    assert NitroDetails.of(verified).registers[15] == bytes([16]) * 48
     assert not verified.debug
 
 
@@ -223,7 +224,7 @@ def test_a_bad_envelope_is_refused(make: Callable[[], bytes], code: str) -> None
 
 
 def test_an_indefinite_payload_is_read_as_hardware_writes_it() -> None:
-    assert check(_indefinite_payload()).module_id.startswith("i-")
+    assert NitroDetails.of(check(_indefinite_payload())).module_id.startswith("i-")
 
 
 @dataclass
@@ -349,17 +350,13 @@ def test_verified_evidence_cannot_be_made_by_hand() -> None:
             platform="nitro",
             evidence_hash=bytes(32),
             measurements=check(make_document(good())).measurements,
-            registers={},
-            public_key=None,
-            user_data=None,
-            nonce=None,
-            module_id="",
             issued_at=0,
             not_before=0,
             not_after=0,
             root_fingerprint=bytes(32),
             debug=False,
             simulated=False,
+            details=check(make_document(good())).details,
         )
 
 

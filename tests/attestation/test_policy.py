@@ -72,8 +72,8 @@ def test_a_policy_is_read_whole_and_written_back() -> None:
         "pcr8": "UNCHECKED",
     }
     assert load_policy(loaded.to_json().encode()) == loaded
-    assert endorsements_for(loaded).simulated_roots == (bytes.fromhex(ROOT),)
-    assert endorsements_for(loaded).nitro_roots == (AWS_NITRO_ROOT_G1,)
+    assert endorsements_for(loaded).simulated.roots == (bytes.fromhex(ROOT),)
+    assert endorsements_for(loaded).nitro.roots == (AWS_NITRO_ROOT_G1,)
 
 
 def test_hexadecimal_may_be_upper_case() -> None:
@@ -169,4 +169,4 @@ def test_a_signer_alone_may_be_checked() -> None:
 def test_a_roots_fingerprint_fits_a_policy() -> None:
     root = DevelopmentRoot.create()
     loaded = load(simulated(root_fingerprint=root.fingerprint.hex()))
-    assert endorsements_for(loaded).simulated_roots == (root.fingerprint,)
+    assert endorsements_for(loaded).simulated.roots == (root.fingerprint,)

@@ -18,7 +18,7 @@ from ephemeralml.attestation import (
 )
 from ephemeralml.attestation.attest import Attester
 from ephemeralml.attestation.evidence import VerifiedEvidence
-from ephemeralml.attestation.nitro import AWS_NITRO_ROOT_G1, NitroEndorsements
+from ephemeralml.attestation.nitro import AWS_NITRO_ROOT_G1, NitroDetails, NitroEndorsements
 from ephemeralml.attestation.nitro.parse import parse
 from ephemeralml.attestation.nitro.verify import verify as verify_nitro
 from ephemeralml.attestation.simulated import SimulatedEndorsements
@@ -46,10 +46,11 @@ def check(root: DevelopmentRoot, document: bytes, now: int = NOW) -> VerifiedEvi
 def test_a_document_carries_what_was_asked_and_measured(root: DevelopmentRoot) -> None:
     made: Attester = attester(root)
     verified = check(root, made.attest(public_key=b"p" * 32, user_data=b"u", nonce=b"n"))
-    assert (verified.public_key, verified.user_data, verified.nonce) == (b"p" * 32, b"u", b"n")
+    details = NitroDetails.of(verified)
+    assert (details.public_key, details.user_data, details.nonce) == (b"p" * 32, b"u", b"n")
     assert verified.measurements == made.measurements()
-    assert {index: verified.registers[index] for index in PCRS} == PCRS
-    assert set(verified.registers) == set(range(16))
+    assert {index: NitroDetails.of(verified).registers[index] for index in PCRS} == PCRS
+    assert set(NitroDetails.of(verified).registers) == set(range(16))
     assert (verified.platform, verified.simulated, verified.debug) == ("simulated", True, False)
     assert verified.issued_at == NOW
     assert verified.root_fingerprint == root.fingerprint
@@ -57,7 +58,8 @@ def test_a_document_carries_what_was_asked_and_measured(root: DevelopmentRoot) -
 
 def test_what_was_not_asked_is_absent(root: DevelopmentRoot) -> None:
     verified = check(root, attester(root).attest())
-    assert (verified.public_key, verified.user_data, verified.nonce) == (None, None, None)
+    details = NitroDetails.of(verified)
+    assert (details.public_key, details.user_data, details.nonce) == (None, None, None)
 
 
 def test_every_document_is_new(root: DevelopmentRoot) -> None:
@@ -69,7 +71,7 @@ def test_every_document_is_new(root: DevelopmentRoot) -> None:
 
 def test_all_1024_bytes_of_each_value_fit(root: DevelopmentRoot) -> None:
     document = attester(root).attest(public_key=b"p" * 1024, user_data=b"u" * 1024, nonce=b"n" * 1024)
-    assert check(root, document).nonce == b"n" * 1024
+    assert check(root, document).details.binds_nonce(b"n" * 1024)
 
 
 @pytest.mark.parametrize("field", ["public_key", "user_data", "nonce"])
@@ -114,14 +116,19 @@ def test_it_is_no_nitro_document(root: DevelopmentRoot) -> None:
     with pytest.raises(VerificationError, match="UNKNOWN_ROOT"):
         verify_nitro(document, NitroEndorsements(), NOW)
     with pytest.raises(VerificationError, match="UNKNOWN_ROOT"):
-        verify_evidence("nitro", document, Endorsements(simulated_roots=(root.fingerprint,)), NOW)
+        verify_evidence("nitro", document, simulated_only(root), NOW)
+
+
+def simulated_only(root: DevelopmentRoot) -> Endorsements:
+    return Endorsements(simulated=SimulatedEndorsements((root.fingerprint,)))
 
 
 def test_the_platforms_do_not_share_their_roots(root: DevelopmentRoot) -> None:
     document = attester(root).attest()
-    assert verify_evidence("simulated", document, Endorsements((), (root.fingerprint,)), NOW).simulated
+    assert verify_evidence("simulated", document, simulated_only(root), NOW).simulated
+    roots = NitroEndorsements((root.fingerprint,))
     with pytest.raises(EndorsementsError, match="NO_ROOTS"):
-        verify_evidence("simulated", document, Endorsements(nitro_roots=(root.fingerprint,)), NOW)
+        verify_evidence("simulated", document, Endorsements(nitro=roots), NOW)
 
 
 def test_default_endorsements_refuse_it(root: DevelopmentRoot) -> None:

@@ -45,7 +45,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 
 def keep_evidence(stand: Stand, name: str) -> None:
-    put_content(stand.blobs, Announcement.decode(stand.blobs.get(name)).evidence)
+    put_content(stand.blobs, Announcement.decode(stand.blobs.get(name)).bundle.evidence)
 
 
 def planned(stand: Stand) -> Ticket:
@@ -67,7 +67,7 @@ def run(stand: Stand, ticket: Ticket, workers: list[Pipeline]) -> None:
 
 def sealer(stand: Stand, pipeline: Pipeline | None = None) -> SealBatch:
     worker = pipeline or stand.pipeline
-    keys = EvidenceKeys(stand.blobs, stand.policy, "simulated")
+    keys = EvidenceKeys(stand.blobs, stand.policy, POOL, lambda: stand.now)
     return SealBatch(lambda: worker.identity, stand.blobs, keys, lambda: stand.now)
 
 

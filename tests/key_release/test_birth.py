@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ephemeralml.attestation.key_release import birth
+from ephemeralml.attestation import MeasurementSet, Platforms, SimulatedPolicy, TrustPolicy
+from ephemeralml.attestation.attest.composite import BundleAttester
 from ephemeralml.attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ephemeralml.attestation.key_release.local_kms import development_policies
-from ephemeralml.attestation.policy import MeasurementSet, Platforms, SimulatedPolicy, TrustPolicy
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.verify import Endorsements, endorsements_for
+from ephemeralml.wire.announcement import MAX_BIRTH_BYTES
+from ephemeralml.wire.bundle import EvidenceBundle
 from ephemeralml.wire.cose import sign1
 from ephemeralml.wire.encoding import decode, encode, sha256
 from ephemeralml.wire.errors import AppraisalError, Error, MalformedError, VerificationError
@@ -53,7 +55,7 @@ def make(attester: SimulatedAttester, now: int = NOW, **values: Any) -> bytes:
         "wrapped": WRAPPED,
         "receipt_key": Ed25519PrivateKey.generate(),
     }
-    return make_birth(**(given | values), attester=attester, now=now)
+    return make_birth(**(given | values), attester=BundleAttester(attester), now=now)
 
 
 def check(data: bytes, root: DevelopmentRoot, **values: Any) -> BirthCertificate:
@@ -156,7 +158,11 @@ def test_made_under_another_root(root: DevelopmentRoot) -> None:
 
 def parts(data: bytes) -> tuple[bytes, str, bytes]:
     value: Any = decode(data)
-    return value[0], value[1], value[2]
+    return value[0], value[1][0], value[1][1]
+
+
+def stored(signed: bytes, platform: str, evidence: bytes) -> bytes:
+    return encode([signed, EvidenceBundle(platform, evidence).to_list()])
 
 
 def test_evidence_of_another_certificate_does_not_vouch(root: DevelopmentRoot) -> None:
@@ -166,7 +172,7 @@ def test_evidence_of_another_certificate_does_not_vouch(root: DevelopmentRoot) -
     host_key = Ed25519PrivateKey.generate()
     planted, _, _ = parts(make(at(root, NOW), receipt_key=host_key, public_key=_planted_key()))
     assert (
-        code(lambda: check(encode([planted, platform, evidence]), root), VerificationError)
+        code(lambda: check(stored(planted, platform, evidence), root), VerificationError)
         == "KEY_BINDING_FAILED"
     )
 
@@ -177,7 +183,7 @@ def test_the_same_workers_evidence_for_something_else_does_not_vouch(root: Devel
     announcement = at(root, NOW).attest(
         public_key=receipt_key.public_key().public_bytes_raw(), user_data=sha256(b"an announcement")
     )
-    data = encode([signed, platform, announcement])
+    data = stored(signed, platform, announcement)
     assert code(lambda: check(data, root), VerificationError) == "BIRTH_BINDING_FAILED"
 
 
@@ -194,7 +200,7 @@ def resigned(root: DevelopmentRoot, change: dict[int, object], header: dict[int,
     fields |= change
     payload = encode({name: value for name, value in fields.items() if value is not None})
     evidence = at(root, NOW).attest(public_key=raw, user_data=sha256(payload))
-    return encode([sign1(payload, key, protected=header), "simulated", evidence])
+    return stored(sign1(payload, key, protected=header), "simulated", evidence)
 
 
 def test_the_forgers_tool_makes_good_ones_too(root: DevelopmentRoot) -> None:
@@ -243,7 +249,7 @@ def test_other_shapes(root: DevelopmentRoot, data: bytes) -> None:
 def test_another_platforms_name_finds_no_roots_or_no_verifier(root: DevelopmentRoot) -> None:
     signed, _, evidence = parts(make(at(root, NOW)))
     for platform in ("nitro", "tdx", ""):
-        data = encode([signed, platform, evidence])
+        data = stored(signed, platform, evidence)
         with pytest.raises(Error):
             check(data, root)
 
@@ -305,4 +311,4 @@ def test_a_planted_fleet_key_is_refused_though_the_key_policy_is_wrong(
 
 def test_the_bound_is_that_of_real_evidence() -> None:
     """X-Wing key, COSE and the largest document that the Nitro parser takes fit."""
-    assert birth.MAX_BIRTH_BYTES >= 16_384 + 1_216 + 1_024
+    assert MAX_BIRTH_BYTES >= 16_384 + 1_216 + 1_024

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ephemeralml.attestation.appraise import Appraisal
 from ephemeralml.attestation.evidence import VERIFIER_TOKEN, Measurements, VerifiedEvidence
+from ephemeralml.attestation.nitro import NitroDetails
 from ephemeralml.receipts.claims import Claims
 from ephemeralml.receipts.outcome import Outcome
 from ephemeralml.receipts.policy import ReceiptPolicy
@@ -74,17 +75,13 @@ def evidence(
         platform="simulated" if simulated else "nitro",
         evidence_hash=evidence_hash,
         measurements=measurements,
-        registers={},
-        public_key=public_key,
-        user_data=None,
-        nonce=None,
-        module_id="i-1",
         issued_at=1_740_490_000,
         not_before=1_740_480_000,
         not_after=1_740_510_000,
         root_fingerprint=bytes(32),
         debug=debug,
         simulated=simulated,
+        details=NitroDetails({}, public_key, None, None, "i-1"),
         token=VERIFIER_TOKEN,
     )
 

@@ -28,7 +28,7 @@ class Pair:
         result = self.stand.judge(ticket, reply.sealed)
         assert result.receipt is not None
         assert result.worker is not None
-        self.receipt, self.evidence = result.receipt, result.worker.evidence
+        self.receipt, self.evidence = result.receipt, result.worker.bundle.evidence
         self.key = result.worker.body.receipt_key
         self.stand.close()
 
@@ -62,7 +62,9 @@ def test_evidence_of_another_worker_does_not_serve(tmp_path: Path) -> None:
         pair.judge(evidence=other.evidence)
     pair.stand.worker()
     second = pair.stand.client.trust.fleet("minilm").workers
-    foreign = next(worker.evidence for worker in second.values() if worker.evidence != pair.evidence)
+    foreign = next(
+        worker.bundle.evidence for worker in second.values() if worker.bundle.evidence != pair.evidence
+    )
     found = pair.judge(evidence=foreign)
     assert not found.passed
     assert found.level == "none"

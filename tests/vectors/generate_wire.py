@@ -113,7 +113,7 @@ def announcements() -> Vectors:
     for suite in samples.SUITES:
         body = samples.announcement_body(suite).encode()
         vectors.append(_hashed(suite, body, kind="announcement-body"))
-        whole = Announcement(body, "nitro", samples.filled(3, 64), samples.filled(4, 64))
+        whole = Announcement(body, samples.bundle(), samples.filled(4, 64))
         vectors.append(_hashed(suite, whole.encode(), kind="announcement"))
     return vectors
 

@@ -194,11 +194,25 @@ def _announcements() -> Iterator[Case]:
         ("fleet-key-map-open", _changed(body, f4={1: "x25519", 2: bytes(32), 9: 9}), "UNKNOWN_FIELD"),
     ):
         yield "announcement-body", name, data, code
-    parts = [body, "nitro", b"evidence", b"birth"]
+    bundle = samples.bundle().to_list()
+    parts = [body, bundle, b"birth"]
     yield "announcement", "true-for-one", encode([True, *parts]), "WRONG_TYPE"
     yield "announcement", "float-for-one", encode([1.0, *parts]), "WRONG_TYPE"
-    yield "announcement", "four-parts", encode([1, *parts[:3]]), "WRONG_TYPE"
+    yield "announcement", "three-parts", encode([1, *parts[:2]]), "WRONG_TYPE"
     yield "announcement", "body-not-a-map", encode([1, b"\x80", *parts[1:]]), "NOT_A_MAP"
+    file = ["tdx", "tcb.json", b""]
+    for name, wrong, code in (
+        ("bundle-of-three", bundle[:3], "WRONG_TYPE"),
+        ("platform-empty", ["", *bundle[1:]], "OUT_OF_BOUNDS"),
+        ("evidence-too-long", ["tdx", bytes(65_537), [], []], "OUT_OF_BOUNDS"),
+        ("companion-twice", ["tdx", b"", [["nvidia", b""]] * 2, []], "OUT_OF_BOUNDS"),
+        ("five-companions", ["tdx", b"", [[str(n), b""] for n in range(5)], []], "OUT_OF_BOUNDS"),
+        ("companion-of-one", ["tdx", b"", [["nvidia"]], []], "WRONG_TYPE"),
+        ("file-twice", ["tdx", b"", [], [file, file]], "OUT_OF_BOUNDS"),
+        ("file-without-name", ["tdx", b"", [], [["tdx", "", b""]]], "OUT_OF_BOUNDS"),
+        ("file-of-two", ["tdx", b"", [], [["tdx", b""]]], "WRONG_TYPE"),
+    ):
+        yield "announcement", name, encode([1, body, wrong, b"birth"]), code
 
 
 def _sign1() -> Iterator[Case]:

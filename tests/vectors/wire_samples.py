@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from ephemeralml.wire.announcement import AnnouncementBody, ModelIdentity
+from ephemeralml.wire.bundle import Collateral, EvidenceBundle
 from ephemeralml.wire.header import JobHeader, ReplyHeader
 from ephemeralml.wire.job import BatchCommitment, Completion, Embedding, EngineInfo, Job, Response, Turn
 from ephemeralml.wire.keys import PublicKey, SuiteName
@@ -134,4 +135,14 @@ def announcement_body(suite: SuiteName) -> AnnouncementBody:
         issued_at=1_799_990_000,
         not_after=NOT_AFTER,
         security_mode="production",
+    )
+
+
+def bundle() -> EvidenceBundle:
+    """A bundle with placeholders for evidence, a companion and collateral."""
+    return EvidenceBundle(
+        "tdx",
+        filled(3, 64),
+        (("nvidia", filled(5, 48)),),
+        (Collateral("tdx", "tcb_info.json", filled(6, 32)), Collateral("nvidia", "driver.swidtag", b"<a/>")),
     )

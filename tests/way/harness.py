@@ -14,6 +14,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ephemeralml.attestation.appraise import appraise
+from ephemeralml.attestation.attest.composite import BundleAttester
 from ephemeralml.attestation.policy import TrustPolicy
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.verify import endorsements_for, verify_evidence
@@ -103,9 +104,10 @@ class Stand:
             int(self.now) + 3600,
             "evaluation",
         ).encode()
-        evidence = attester.attest(public_key=public, user_data=sha256(body))
-        announcement = Announcement(body, attester.platform, evidence, b"no certificate here")
-        self.blobs.put(archive_name(self.pool, sha256(evidence)), announcement.encode())
+        bundle = BundleAttester(attester).bundle(public_key=public, user_data=sha256(body))
+        evidence = bundle.evidence
+        announcement = Announcement(body, bundle, b"no certificate here")
+        self.blobs.put(archive_name(self.pool, bundle.evidence_hash), announcement.encode())
         self.blobs.put(newest_prefix(self.pool) + worker_id.hex(), announcement.encode())
         verified = verify_evidence(attester.platform, evidence, endorsements_for(self.policy), int(self.now))
         mode = (
@@ -120,7 +122,7 @@ class Stand:
             ENGINE,
             ("embed",),
             sha256(evidence),
-            verified.measurements,
+            attester.measurements(),
             mode,
             self.policy.version,
         )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from ephemeralml.wire.announcement import AnnouncementBody, ModelIdentity
+from ephemeralml.wire.bundle import Collateral, EvidenceBundle
 from ephemeralml.wire.encoding import Tag
 from ephemeralml.wire.errors import Error, MalformedError
 from ephemeralml.wire.header import JobHeader, ReplyHeader
@@ -171,3 +172,19 @@ def only_malformed(read: Callable[[bytes], object], write: Callable[[object], by
         except MalformedError:
             continue
         assert write(value) == changed
+
+
+_names = st.text(min_size=1, max_size=9)
+bundles = st.builds(
+    EvidenceBundle,
+    _names,
+    st.binary(max_size=40),
+    st.lists(st.tuples(_names, st.binary(max_size=20)), max_size=4, unique_by=lambda pair: pair[0]).map(
+        tuple
+    ),
+    st.lists(
+        st.builds(Collateral, _names, _names, st.binary(max_size=20)),
+        max_size=5,
+        unique_by=lambda file: (file.platform, file.name),
+    ).map(tuple),
+)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ephemeralml.wire.announcement import Announcement, AnnouncementBody
+from ephemeralml.wire.bundle import EvidenceBundle
 from ephemeralml.wire.encoding import decode, encode, sha256
 from ephemeralml.wire.errors import MalformedError
 from ephemeralml.wire.fields import Fields
@@ -48,7 +49,7 @@ FORMATS: dict[str, tuple[bytes, Reader, Writer]] = {
         AnnouncementBody.encode,
     ),
     "announcement": (
-        Announcement(samples.announcement_body("x25519").encode(), "nitro", b"evidence", b"birth").encode(),
+        Announcement(samples.announcement_body("x25519").encode(), samples.bundle(), b"birth").encode(),
         Announcement.decode,
         Announcement.encode,
     ),
@@ -132,9 +133,9 @@ def test_a_result_bounds_its_receipt() -> None:
     refuses("OUT_OF_BOUNDS", Result.decode, Result(b"r", bytes(MAX_RECEIPT_BYTES + 1)).encode())
 
 
-@given(some.bodies, st.text(min_size=1, max_size=9), st.binary(max_size=40), st.binary(max_size=40))
-def test_announcements(body: AnnouncementBody, platform: str, evidence: bytes, birth: bytes) -> None:
-    announcement = Announcement(body.encode(), platform, evidence, birth)
+@given(some.bodies, some.bundles, st.binary(max_size=40))
+def test_announcements(body: AnnouncementBody, bundle: EvidenceBundle, birth: bytes) -> None:
+    announcement = Announcement(body.encode(), bundle, birth)
     again = Announcement.decode(announcement.encode())
     assert again == announcement
     assert again.body == body

@@ -12,6 +12,7 @@ import pycddl
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ephemeralml.attestation.attest.composite import BundleAttester
 from ephemeralml.attestation.key_release.aws import AwsKms
 from ephemeralml.attestation.key_release.birth import make_birth, verify_birth
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
@@ -54,7 +55,7 @@ class Pool:
             public_key=public_key,
             wrapped=wrapped,
             receipt_key=Ed25519PrivateKey.generate(),
-            attester=SimulatedAttester(self.root, development_pcrs(image)),
+            attester=BundleAttester(SimulatedAttester(self.root, development_pcrs(image))),
             now=int(time.time()),
         )
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ....wire.encoding import sha256
 from ....wire.errors import Error
-from ...nitro import NitroEndorsements
+from ...nitro import NitroDetails, NitroEndorsements
 from ...nitro.parse import parse
 from ...nitro.verify import verify
 from .refusals import Refusal, denied, invalid
@@ -66,16 +66,17 @@ class Documents:
         :raises Refusal: ``ValidationException``; ``AccessDeniedException`` for a debug-mode TEE.
         """
         try:
-            signed_hash = sha256(parse(document).payload)
+            parsed = parse(document)
             verified = verify(document, self._endorsements, now)
         except Error:
             raise invalid("the attestation document is not valid") from None
-        if not max(now - self._max_age_s, self._not_before) <= verified.issued_at <= now + MAX_FUTURE_S:
+        signed_hash, issued_at = sha256(parsed.payload), parsed.timestamp_ms // 1000
+        if not max(now - self._max_age_s, self._not_before) <= issued_at <= now + MAX_FUTURE_S:
             raise invalid("the attestation document is not fresh")
         if verified.debug:
             raise denied("the attestation document comes from a TEE in debug mode")
-        public_key = _rsa_key(verified.public_key)
-        return Attested(signed_hash, verified.issued_at, verified.registers, public_key)
+        details = NitroDetails.of(verified)
+        return Attested(signed_hash, issued_at, details.registers, _rsa_key(details.public_key))
 
     def use(self, attested: Attested, now: int) -> None:
         """Note that a document is used up.
