@@ -161,8 +161,8 @@ def test_age_is_held_to_the_policy() -> None:
 def test_all_findings_are_collected() -> None:
     policy = simulated_policy(wanted(), root=bytes(32), mode="production")
     assert codes(evidence({}), policy, NOW + 10**6) == [
-        "ROOT_NOT_ALLOWED",
         "DEBUG_NOT_ALLOWED",
+        "ROOT_NOT_ALLOWED",
         "MEASUREMENT_MISMATCH",
         "SECURITY_MODE_NOT_ALLOWED",
         "EVIDENCE_STALE",

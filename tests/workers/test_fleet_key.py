@@ -163,7 +163,7 @@ def test_grammar_of_the_specification(pool: Pool) -> None:
         case _:
             pytest.fail("the stored fleet key is not of its form")
     match decode(birth):
-        case [bytes() as envelope, str(), bytes()]:
+        case [bytes() as envelope, [str(), bytes(), [], []]]:
             signed = decode_sign1(envelope)
         case _:
             pytest.fail("the birth certificate is not of its form")
