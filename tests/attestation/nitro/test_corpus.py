@@ -17,7 +17,7 @@ from ephemeralml.attestation.nitro.verify import verify
 from ephemeralml.wire.encoding import sha256
 from ephemeralml.wire.errors import AppraisalError, Error, MalformedError, VerificationError
 
-from ..corpus import corpus
+from ...corpus import corpus
 
 GENUINE = (
     "evervault_2022_prod",
