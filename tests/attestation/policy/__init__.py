@@ -1,0 +1,1 @@
+"""Policy bundles, their store, and where judgement gets its policy from."""
