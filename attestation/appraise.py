@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..wire.errors import AppraisalError
+from .confidential_space.appraise import appraise_confidential_space
 from .evidence import Finding, VerifiedEvidence
 from .judgement import Judgement
 from .nitro.appraise import appraise_nitro
@@ -77,7 +78,9 @@ def _judgement(verified: VerifiedEvidence, policy: TrustPolicy) -> Judgement | N
             return appraise_nitro(verified, wanted.nitro)
         case "simulated" if wanted.simulated is not None:
             return appraise_simulated(verified, wanted.simulated)
-        # PLATFORMS: tdx, confidential-space, nvidia
+        case "confidential-space" if wanted.confidential_space is not None:
+            return appraise_confidential_space(verified, wanted.confidential_space)
+        # PLATFORMS: tdx, nvidia
         case _:
             return None
 

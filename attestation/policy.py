@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from ..wire.errors import MalformedError
 from .closed import Closed, Name, Sha256Hex
+from .confidential_space.policy import ConfidentialSpacePolicy
 from .nitro.policy import MeasurementSets
 from .simulated.policy import SimulatedPolicy
 
@@ -27,7 +28,8 @@ class Platforms(Closed):
 
     nitro: MeasurementSets = ()
     simulated: SimulatedPolicy | None = None
-    # PLATFORMS: tdx, confidential_space (alias "confidential-space"), nvidia; and in the two methods
+    confidential_space: ConfidentialSpacePolicy | None = Field(default=None, alias="confidential-space")
+    # PLATFORMS: tdx, nvidia; and in the two methods
 
     def names(self, platform: str) -> bool:
         """Return whether anything is wanted of a platform."""
@@ -36,6 +38,8 @@ class Platforms(Closed):
                 return bool(self.nitro)
             case "simulated":
                 return self.simulated is not None
+            case "confidential-space":
+                return self.confidential_space is not None
             case _:
                 return False
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from ..wire.bundle import Collateral
 from ..wire.errors import EndorsementsError
+from .confidential_space import parse as confidential_space_format
+from .confidential_space import verify as confidential_space
+from .confidential_space.endorsements import ConfidentialSpaceEndorsements
 from .evidence import VerifiedEvidence
 from .nitro import verify as nitro
 from .nitro.endorsements import NitroEndorsements
@@ -25,7 +28,8 @@ class Endorsements:
 
     nitro: NitroEndorsements = field(default_factory=NitroEndorsements)
     simulated: SimulatedEndorsements = field(default_factory=SimulatedEndorsements)
-    # PLATFORMS: tdx, confidential_space, nvidia
+    confidential_space: ConfidentialSpaceEndorsements = field(default_factory=ConfidentialSpaceEndorsements)
+    # PLATFORMS: tdx, nvidia
 
 
 def endorsements_for(policy: TrustPolicy) -> Endorsements:
@@ -45,6 +49,8 @@ def with_collateral(endorsements: Endorsements, files: Sequence[Collateral]) -> 
     by_platform: dict[str, dict[str, bytes]] = {}
     for file in files:
         by_platform.setdefault(file.platform, {})[file.name] = file.data
+    # Nothing for confidential-space: its JWKS is signed by nobody, and is only taken from Google's address
+    # or the verifier's own files. PKI tokens need none.
     # PLATFORMS: replace(endorsements, tdx=endorsements.tdx.with_files(by_platform.get("tdx", {})), …)
     return endorsements
 
@@ -62,7 +68,9 @@ def stated_time(platform: str, data: bytes) -> int | None:
     match platform:
         case "nitro" | "simulated":
             return parse(data).timestamp_ms // 1000
-        # PLATFORMS: tdx, confidential-space, nvidia
+        case "confidential-space":
+            return confidential_space_format.parse(data).issued_at
+        # PLATFORMS: tdx, nvidia
         case _:
             raise _unknown_platform()
 
@@ -79,7 +87,9 @@ def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now:
             return nitro.verify(data, endorsements.nitro, now)
         case "simulated":
             return simulated.verify(data, endorsements.simulated, now)
-        # PLATFORMS: tdx, confidential-space, nvidia
+        case "confidential-space":
+            return confidential_space.verify(data, endorsements.confidential_space, now)
+        # PLATFORMS: tdx, nvidia
         case _:
             raise _unknown_platform()
 
