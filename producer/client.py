@@ -9,12 +9,13 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from ..attestation.policy import TrustPolicy
+from ..attestation.policy import TrustPolicy, load_policy
+from ..attestation.policy_source import PolicySource, StaticPolicy
 from ..attestation.verify import Endorsements
 from ..broker_config.blobs import BlobStore, get_content, put_content
 from ..broker_config.replies import ReplyQueue
@@ -22,6 +23,7 @@ from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import Submitter
 from ..wire.encoding import sha256
 from ..wire.errors import (
+    AppraisalError,
     DeliveryError,
     EndorsementsError,
     Error,
@@ -38,6 +40,7 @@ from ..wire.pack import (
     PackReference,
     SealedJob,
     SealedReply,
+    decode_jobs,
     decode_message,
     decode_replies,
     encode_jobs,
@@ -71,19 +74,21 @@ class Client:
             for result in client.results(ticket, timeout_s=60):
                 print(result.custom_id, result.status)
 
-    :param policy: which workers and models are wanted. :param endorsements: roots to verify under.
+    :param policy: which workers and models are wanted; a source is asked again for every judgement.
+    :param endorsements: roots to verify under.
     """
 
     broker: BrokerSettings
     blobs: BlobStore
-    policy: TrustPolicy
+    policy: TrustPolicy | PolicySource
     endorsements: Endorsements
     now: Callable[[], float] = time.time
     trust: Trust = field(init=False)
     discarded: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.trust = Trust(self.blobs, self.policy, self.endorsements, self.now)
+        source = StaticPolicy(self.policy) if isinstance(self.policy, TrustPolicy) else self.policy
+        self.trust = Trust(self.blobs, source, self.endorsements, self.now)
 
     def trust_pool(self, pool: str) -> VerifiedFleet:
         """Verify and appraise a pool's workers; see :meth:`.trust.Trust.fleet`."""
@@ -103,10 +108,14 @@ class Client:
     ) -> Ticket:
         """Seal all items into packs and write the ticket; nothing is submitted yet.
 
+        A fleet that was judged under another policy than the one in force is judged again first.
+
         :param lifetime_s: seconds after which workers refuse the jobs. :param pack_jobs: 1 to 1024.
         :param batch: commit to all items, so that :func:`.batch.seal_batch` can prove the batch whole.
         :raises ConfigurationError: the ticket cannot be written.
+        :raises AppraisalError: the policy in force has ended or wants none of the workers.
         """
+        fleet = self.trust.renewed(fleet)
         seed = secrets.token_bytes(32)
         reply_key = PrivateKey.from_seed(suite, seed).public_key
         not_after = int(self.now()) + lifetime_s
@@ -120,7 +129,8 @@ class Client:
             model=fleet.model.id,
             model_hash=fleet.model.manifest_hash.hex(),
             not_after=not_after,
-            policy=self.policy.model_dump_json(),
+            policy=fleet.policy.to_json(),
+            signed_policy=self.trust.policy.in_force(self.now()).signed,
             batch_id=secrets.token_hex(16) if batch else None,
             input_root=None if commitment is None else commitment.root.hex(),
         )
@@ -141,15 +151,35 @@ class Client:
 
         :param progress: called with the number of packs still to go.
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
+        :raises AppraisalError: the policy in force has ended, wants none of the workers, or
+            ``FLEET_KEY_NOT_WANTED``: none of those that it wants holds the key that was sealed to.
         """
         self._submit(ticket, dict(ticket.pending_packs), progress)
 
     def _submit(self, ticket: Ticket, packs: dict[str, bytes], progress: Callable[[int], None]) -> None:
+        judged: TrustPolicy | None = None
         with Submitter(self.broker) as submitter:
             for left, (name, pack) in zip(range(len(packs) - 1, -1, -1), packs.items(), strict=True):
+                policy = self.trust.current()
+                if policy is not judged:
+                    self._check_wanted(ticket.head, packs.values(), policy)
+                    judged = policy
                 submitter.submit(ticket.head.pool, self._message(pack))
                 ticket.submitted(name, self.now())
                 progress(left)
+
+    def _check_wanted(self, head: TicketHead, packs: Iterable[bytes], policy: TrustPolicy) -> None:
+        """Refuse to submit what was sealed under an earlier policy to a key that nobody wanted now holds."""
+        if policy == load_policy(head.policy.encode()):
+            return
+        fleet = self.trust.fleet(head.pool)
+        wanted = {worker.body.fleet_key.key_id for worker in fleet.workers.values()}
+        headers = (job.header for pack in packs for job in decode_jobs(pack)[1])
+        if not {JobHeader.decode(header).key_id for header in headers} <= wanted:
+            raise AppraisalError(
+                "FLEET_KEY_NOT_WANTED",
+                "the policy has changed, and no worker that it wants holds the key that was sealed to",
+            )
 
     def _submit_again(self, ticket: Ticket, last_news: float) -> None:
         """Submit what stayed unanswered for longer than a dead worker's lease.
@@ -171,17 +201,18 @@ class Client:
         unanswered for longer than a dead worker's lease are submitted again.
 
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
+        :raises AppraisalError: the policy in force has ended; nothing is judged, nothing is lost.
         """
         opener = Opener([ticket.reply_key], "result")
         judge = Judge(ticket.head, self.trust, opener)
-        for job_id, reply in ticket.replies.items():
-            yield judge.judge(ticket.jobs[job_id], reply, int(self.now()))
+        yield from self._stored(ticket, judge)
         if not ticket.missing:
             return
         with ReplyQueue(self.broker, ticket.head.reply_to) as queue:
             deadline = time.monotonic() + timeout_s
             last_news = 0.0
             while ticket.missing and time.monotonic() < deadline:
+                self.trust.current()
                 delivery = queue.receive(min(POLL_SECONDS, timeout_s))
                 if delivery is None:
                     self._submit_again(ticket, last_news)
@@ -193,6 +224,15 @@ class Client:
                     deadline, last_news = time.monotonic() + timeout_s, self.now()
                     progress(len(ticket.missing))
                 yield from results
+
+    def _stored(self, ticket: Ticket, judge: Judge) -> Iterator[JobResult]:
+        """Judge what earlier runs stored again: the policy in force may have withdrawn its trust."""
+        for job_id, reply in ticket.replies.items():
+            try:
+                yield judge.judge(ticket.jobs[job_id], reply, int(self.now()))
+            except AppraisalError:
+                self.trust.current()
+                self.discarded += 1
 
     def _take(self, ticket: Ticket, judge: Judge, body: bytes) -> tuple[list[JobResult], bool]:
         """Judge a message's replies and store the sound ones, before it is acknowledged.
@@ -218,6 +258,9 @@ class Client:
                 sound.append((reply, judge.judge(record, reply, int(self.now()))))
             except (FetchError, DeliveryError):
                 raise  # not judged: the message stays unacknowledged and comes again
+            except AppraisalError:
+                self.trust.current()  # without a policy in force nothing was judged either
+                self.discarded += 1
             except EndorsementsError:
                 judged = False
             except Error:

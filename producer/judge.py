@@ -117,7 +117,7 @@ class Judge:
             expected_request_hash=bytes.fromhex(record.request_hash),
             expected_response_hash=sha256(result.response),
             expected_attestation_doc_hash=worker.bundle.evidence_hash,
-            security_modes=tuple(self.trust.policy.security_modes),
+            security_modes=tuple(self.trust.current().security_modes),
         )
         verification = assess(
             result.receipt,

@@ -31,7 +31,9 @@ _EXISTS: Final = "the ticket exists already: continue it with `ephemeralml resul
 
 @dataclass(frozen=True, slots=True)
 class TicketHead:
-    """What all jobs of a ticket share. ``policy`` is the trust policy's JSON text.
+    """What all jobs of a ticket share. ``policy`` is the trust policy's JSON text at submission.
+
+    Where that policy was signed, results are judged by the signed one in force then, not by this copy.
 
     A batch has an id and the root that was committed to, hexadecimal; its indexes are the jobs' order.
     """
@@ -47,6 +49,7 @@ class TicketHead:
     version: int = VERSION
     batch_id: str | None = None
     input_root: str | None = None
+    signed_policy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

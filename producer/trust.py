@@ -4,6 +4,13 @@ Trust is a type: only :class:`Trust` makes a :class:`VerifiedFleet`, and only to
 ``VerifiedFleet`` can a job be sealed. Each announcement's evidence is verified
 (genuine?), appraised against the policy (what I wanted?) and bound to the receipt
 key and to the announcement; whatever fails is left out, with its reason kept.
+
+A verdict holds as long as the policy that it was made under: each judgement asks
+the source which policy is in force, and a policy that changed takes every verdict
+of the old one with it. Results are judged by the policy in force when they are
+judged, not by that of their submission: whoever withdraws trust from a release has
+learned something that also holds for the answers it gave. Roots are not reloaded:
+a policy names what is wanted, the roots say who can be believed.
 """
 
 from __future__ import annotations
@@ -16,6 +23,7 @@ from ..attestation.announced import judge_announcement
 from ..attestation.appraise import Appraisal
 from ..attestation.evidence import VerifiedEvidence
 from ..attestation.policy import TrustPolicy
+from ..attestation.policy_source import PolicySource
 from ..attestation.verify import Endorsements
 from ..broker_config.blobs import BlobStore
 from ..wire.announcement import (
@@ -56,6 +64,7 @@ class VerifiedFleet:
     """A pool whose key may be sealed to; made by :meth:`Trust.fleet` only.
 
     :param workers: by SHA-256 of their evidence. :param refused: worker ids with the code that kept them out.
+    :param policy: the one that it was judged under.
     """
 
     pool: str
@@ -64,6 +73,7 @@ class VerifiedFleet:
     model: ModelIdentity
     workers: Mapping[bytes, VerifiedWorker]
     refused: tuple[tuple[str, str], ...]
+    policy: TrustPolicy = field(repr=False)
     token: object = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -73,31 +83,47 @@ class VerifiedFleet:
 
 @dataclass
 class Trust:
-    """Judges announcements under one policy. Keeps what it has verified.
+    """Judges announcements under the policy in force. Keeps what it has verified, while that stays so.
 
     :param now: wall clock, Unix seconds.
     """
 
     blobs: BlobStore
-    policy: TrustPolicy
+    policy: PolicySource
     endorsements: Endorsements
     now: Callable[[], float]
-    _workers: dict[bytes, VerifiedWorker] = field(default_factory=dict)
+    _workers: dict[bytes, tuple[TrustPolicy, VerifiedWorker]] = field(default_factory=dict)
+
+    def current(self) -> TrustPolicy:
+        """Return the policy in force.
+
+        :raises AppraisalError: ``POLICY_EXPIRED`` or ``POLICY_NOT_YET_VALID``: nothing is judged.
+        """
+        return self.policy.current(self.now())
+
+    def renewed(self, fleet: VerifiedFleet) -> VerifiedFleet:
+        """Return a fleet while its policy is in force; under another one, judge the pool again.
+
+        :raises Error: as :meth:`fleet`.
+        """
+        return fleet if fleet.policy == self.current() else self.fleet(fleet.pool)
 
     def fleet(self, pool: str) -> VerifiedFleet:
         """Fetch, verify and appraise the announcements of a pool.
 
         :raises ConfigurationError: ``POOL_UNKNOWN``: nobody announced this pool.
-        :raises AppraisalError: ``NO_TRUSTED_WORKER``: some did, none is trusted; findings say why.
+        :raises AppraisalError: ``NO_TRUSTED_WORKER``: some did, none is trusted; findings say why. As
+            :meth:`current`.
         :raises DeliveryError: the blob store cannot be reached.
         """
+        policy = self.current()
         accepted: dict[bytes, VerifiedWorker] = {}
         refused: list[tuple[str, str]] = []
         names = sorted(self.blobs.list(newest_prefix(check_pool(pool))))
         for name in names:
             try:
-                worker = self.worker_from(Announcement.decode(self.blobs.get(name)), pool)
-                self._check_fresh(worker)
+                worker = self._worker_from(Announcement.decode(self.blobs.get(name)), pool, policy)
+                self._check_fresh(worker, policy)
                 accepted[worker.bundle.evidence_hash] = worker
             except Error as error:
                 refused.append((name.rsplit("/", 1)[-1], error.code))
@@ -111,7 +137,7 @@ class Trust:
             )
         newest = max(accepted.values(), key=lambda worker: (worker.body.epoch, worker.body.issued_at)).body
         return VerifiedFleet(
-            pool, newest.fleet_key, newest.epoch, newest.model, accepted, tuple(refused), _TOKEN
+            pool, newest.fleet_key, newest.epoch, newest.model, accepted, tuple(refused), policy, _TOKEN
         )
 
     def worker_from(self, announcement: Announcement, pool: str) -> VerifiedWorker:
@@ -119,11 +145,14 @@ class Trust:
 
         :raises Error: why it is not trusted.
         """
+        return self._worker_from(announcement, pool, self.current())
+
+    def _worker_from(self, announcement: Announcement, pool: str, policy: TrustPolicy) -> VerifiedWorker:
         evidence_hash = announcement.bundle.evidence_hash
-        known = self._workers.get(evidence_hash)
+        known = self._known(evidence_hash, policy)
         if known is None or known.body != announcement.body:
-            known = self._judge(announcement)
-            self._workers[evidence_hash] = known
+            known = self._judge(announcement, policy)
+            self._workers[evidence_hash] = (policy, known)
         if known.body.pool != pool:
             raise VerificationError("ANNOUNCEMENT_POOL", "the announcement is for another pool")
         return known
@@ -134,7 +163,8 @@ class Trust:
         :raises EndorsementsError: ``EVIDENCE_UNKNOWN``: nobody has announced it, or the store hides it.
         :raises DeliveryError: the blob store cannot be reached. :raises Error: why it is not trusted.
         """
-        known = self._workers.get(evidence_hash)
+        policy = self.current()
+        known = self._known(evidence_hash, policy)
         if known is not None and known.body.pool == pool:
             return known
         try:
@@ -145,29 +175,35 @@ class Trust:
             raise _unknown_evidence() from None
         if announcement.bundle.evidence_hash != evidence_hash:
             raise _unknown_evidence()
-        return self.worker_from(announcement, pool)
+        return self._worker_from(announcement, pool, policy)
 
-    def _check_fresh(self, worker: VerifiedWorker) -> None:
+    def _known(self, evidence_hash: bytes, policy: TrustPolicy) -> VerifiedWorker | None:
+        """Return a verdict of this policy; one of another policy is dropped."""
+        under, worker = self._workers.get(evidence_hash, (None, None))
+        if under is policy:
+            return worker
+        self._workers.pop(evidence_hash, None)
+        return None
+
+    def _check_fresh(self, worker: VerifiedWorker, policy: TrustPolicy) -> None:
         now = int(self.now())
         if worker.body.not_after < now:
             raise AppraisalError("ANNOUNCEMENT_EXPIRED", "the announcement has expired")
         attested_at = worker.verified.issued_at
-        if (
-            now - (worker.body.issued_at if attested_at is None else attested_at)
-            > self.policy.max_evidence_age_s
-        ):
+        if now - (worker.body.issued_at if attested_at is None else attested_at) > policy.max_evidence_age_s:
             raise AppraisalError("EVIDENCE_STALE", "the evidence is older than the policy allows")
 
-    def _judge(self, announcement: Announcement) -> VerifiedWorker:
+    def _judge(self, announcement: Announcement, policy: TrustPolicy) -> VerifiedWorker:
         # At its own time: a signing certificate lives hours. fleet() then holds its age against the policy.
-        found = judge_announcement(announcement, self.endorsements, self.policy, int(self.now()))
-        self._check_model(found.body.model)
+        found = judge_announcement(announcement, self.endorsements, policy, int(self.now()))
+        _check_model(found.body.model, policy)
         return VerifiedWorker(found.body, found.bundle, found.verified.cpu, found.appraisal)
 
-    def _check_model(self, model: ModelIdentity) -> None:
-        wanted = {(entry.id, bytes.fromhex(entry.manifest_hash)) for entry in self.policy.models}
-        if (model.id, model.manifest_hash) not in wanted:
-            raise AppraisalError("MODEL_NOT_ALLOWED", "the policy does not name this model and manifest")
+
+def _check_model(model: ModelIdentity, policy: TrustPolicy) -> None:
+    wanted = {(entry.id, bytes.fromhex(entry.manifest_hash)) for entry in policy.models}
+    if (model.id, model.manifest_hash) not in wanted:
+        raise AppraisalError("MODEL_NOT_ALLOWED", "the policy does not name this model and manifest")
 
 
 def _unknown_evidence() -> EndorsementsError:

@@ -265,7 +265,7 @@ class Demo:
         verification = assess(
             bytes(forged),
             result.worker.body.receipt_key,
-            ReceiptPolicy(security_modes=tuple(client.policy.security_modes)),
+            ReceiptPolicy(security_modes=tuple(client.trust.current().security_modes)),
             int(time.time()),
             verified_evidence=result.worker.verified,
             appraisal=result.worker.appraisal,

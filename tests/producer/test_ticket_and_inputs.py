@@ -140,7 +140,7 @@ def test_lines_that_are_refused_without_showing_them(tmp_path: Path, line: str) 
 
 def test_a_fleet_is_made_by_trust_alone() -> None:
     with pytest.raises(TypeError, match=r"Trust\.fleet"):
-        VerifiedFleet("p", None, 1, None, {}, (), object())  # type: ignore[arg-type]
+        VerifiedFleet("p", None, 1, None, {}, (), None, object())  # type: ignore[arg-type]
 
 
 def test_secrets_do_not_show(tmp_path: Path) -> None:
