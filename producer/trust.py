@@ -22,6 +22,7 @@ from typing import Final
 from ..attestation.announced import judge_announcement
 from ..attestation.appraise import Appraisal
 from ..attestation.evidence import VerifiedEvidence
+from ..attestation.models import check_model
 from ..attestation.policy import TrustPolicy
 from ..attestation.policy_source import PolicySource
 from ..attestation.verify import Endorsements
@@ -196,14 +197,8 @@ class Trust:
     def _judge(self, announcement: Announcement, policy: TrustPolicy) -> VerifiedWorker:
         # At its own time: a signing certificate lives hours. fleet() then holds its age against the policy.
         found = judge_announcement(announcement, self.endorsements, policy, int(self.now()))
-        _check_model(found.body.model, policy)
+        check_model(found.body.model, policy)
         return VerifiedWorker(found.body, found.bundle, found.verified.cpu, found.appraisal)
-
-
-def _check_model(model: ModelIdentity, policy: TrustPolicy) -> None:
-    wanted = {(entry.id, bytes.fromhex(entry.manifest_hash)) for entry in policy.models}
-    if (model.id, model.manifest_hash) not in wanted:
-        raise AppraisalError("MODEL_NOT_ALLOWED", "the policy does not name this model and manifest")
 
 
 def _unknown_evidence() -> EndorsementsError:

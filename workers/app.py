@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from celery.platforms import SecurityWarning
 from celery.signals import worker_shutdown, worker_shutting_down
+from celery.worker import state
 
 from ..broker_config.app import TASK_NAME, make_app
 from ..broker_config.blobs import make_blob_store
@@ -30,6 +31,7 @@ from .gate import install_gate
 from .identity import WorkerIdentity
 from .job_task import JobTask
 from .pipeline import Pipeline
+from .policy import PolicyWatch
 from .seal_batch import SealBatch
 from .settings import WorkerSettings
 
@@ -88,7 +90,7 @@ class Worker:
     def _boot(self) -> int:
         attempt = 0
         while True:
-            boot = Boot(self.settings, make_blob_store(self.broker))
+            boot = Boot(self.settings, make_blob_store(self.broker), say=self.say)
             try:
                 self._open(boot, boot.run())
                 return 0
@@ -109,9 +111,11 @@ class Worker:
         self._publisher = ReplyPublisher(self.broker)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
-        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal)
+        watch = PolicyWatch(boot.reconsider, partial(setattr, pipeline, "identity"), self._end, self.say)
+        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal, watch.admit)
         self._boot_done, self._task = boot, task
-        threading.Thread(target=self._renew, args=(boot, pipeline), name="renew", daemon=True).start()
+        threading.Thread(target=self._renew, args=(boot, watch), name="renew", daemon=True).start()
+        threading.Thread(target=watch.watch, args=(self._stopping,), name="policy", daemon=True).start()
         if self.drain:
             waiting = partial(queue_length, self.broker, self.settings.pool)
             Drain(waiting, lambda: task.in_work, self.settings.drain_idle_seconds).start()
@@ -122,12 +126,17 @@ class Worker:
             f"| {boot.stages}, gate open after {total:.2f}s"
         )
 
-    def _renew(self, boot: Boot, pipeline: Pipeline) -> None:
+    def _end(self, code: int) -> None:
+        """Ask Celery for a warm shutdown: what is in work is finished, published and acknowledged."""
+        state.should_stop = code
+
+    def _renew(self, boot: Boot, watch: PolicyWatch) -> None:
         """Announce again in time; a failure is tried again until the announcement has expired."""
         period = self.settings.announcement_seconds / 2
         while not self._stopping.wait(period):
             try:
-                pipeline.identity = boot.renew()
+                boot.renew()
+                watch.step()
                 period = self.settings.announcement_seconds / 2
             except Error as error:
                 self.say(f"not announced again yet: {error}")

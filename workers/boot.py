@@ -7,17 +7,19 @@ code, with a queue that was not touched.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..attestation.announced import judge_announcement
+from ..attestation.announced import Announced, judge_announcement
 from ..attestation.key_release.aws import AwsKms
 from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
-from ..attestation.policy import TrustPolicy, load_policy
+from ..attestation.models import check_model
+from ..attestation.policy import TrustPolicy
 from ..attestation.verify import endorsements_for
 from ..broker_config.blobs import BlobStore
 from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity, archive_name, newest_prefix
@@ -30,6 +32,7 @@ from .engines import MicroBatcher, load_engine
 from .fleet_key import FleetKey, FleetKeys, epoch_at
 from .identity import WorkerIdentity
 from .models.open import LoadedModel, open_package
+from .policy import worker_policy
 from .runner import EmbedRunner
 from .seal_batch import EvidenceKeys
 from .settings import WorkerSettings
@@ -56,20 +59,31 @@ class Boot:
     """One worker's boot, and what it must do again while it runs.
 
     :param blobs: where announcements, evidence and wrapped keys lie (untrusted).
-    :param now: wall clock, Unix seconds.
+    :param now: wall clock, Unix seconds. :param say: prints a line for the operator.
     """
 
     def __init__(
-        self, settings: WorkerSettings, blobs: BlobStore, *, now: Callable[[], float] = time.time
+        self,
+        settings: WorkerSettings,
+        blobs: BlobStore,
+        *,
+        now: Callable[[], float] = time.time,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.blobs = blobs
         self.now = now
+        self.say = say
         self.stages = Stages()
         self.worker_id = os.urandom(16)
         self.opener = Opener([], "job")
         self._receipt_key = Ed25519PrivateKey.generate()
         self._receipt_public = self._receipt_key.public_key().public_bytes_raw()
+        self._identity: WorkerIdentity
+        self._announcement: Announcement
+        self._judged_under: TrustPolicy | None = None
+        self._adopted: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
 
     def run(self) -> WorkerIdentity:
         """Run all stages; then :attr:`opener` and :attr:`runner` are ready for the pipeline.
@@ -77,8 +91,8 @@ class Boot:
         :raises Error: the stage's own error; nothing was taken off the queue.
         """
         with self.stages.stage("attest"):
-            self._policy = _read_policy(self.settings)
-            self._endorsements = endorsements_for(self._policy)
+            self._source = worker_policy(self.settings, self.now(), self.say)
+            self._take_policy()
             self._attester = make_attester(self.settings)
         with self.stages.stage("release"):
             fleet_key = self._obtain()
@@ -94,11 +108,44 @@ class Boot:
 
         :raises Error: why not; the last announcement stands until it expires.
         """
+        self._take_policy()
         return self._announce(self._obtain())
 
-    def evidence_keys(self) -> EvidenceKeys:
+    def reconsider(self) -> WorkerIdentity:
+        """Return who this worker is under the policy in force; a changed policy is held against it first.
+
+        No network is needed: its last announcement is judged again, and so are the births of the fleet
+        keys that it adopted. The next announcement is made in its own time.
+
+        :raises AppraisalError: the policy has ended, or does not want this TEE, its model, or the TEE that
+            a fleet key was born in. :raises Error: its evidence cannot be judged under the policy.
+        """
+        in_force = self._source.in_force(self.now())
+        with self._lock:
+            if in_force.policy is not self._judged_under:
+                found = self._judged(self._announcement, in_force.policy)
+                for wrapped, birth in self._adopted.items():
+                    self._check_birth_under(birth, wrapped, in_force.policy)
+                self._judged_under = in_force.policy
+                mode = found.appraisal.security_mode
+                self._identity = replace(self._identity, security_mode=mode, policy_version=in_force.label)
+            return self._identity
+
+    def evidence_keys(self) -> Callable[[bytes], bytes]:
         """Return what finds other workers' receipt keys, under this worker's policy."""
-        return EvidenceKeys(self.blobs, self._policy, self.settings.pool, self.now)
+        keys = EvidenceKeys(self.blobs, self._in_force.policy, self.settings.pool, self.now)
+
+        def find(evidence_hash: bytes) -> bytes:
+            nonlocal keys
+            policy = self._source.current(self.now())
+            if keys.policy is not policy:
+                keys = EvidenceKeys(self.blobs, policy, self.settings.pool, self.now)
+            return keys(evidence_hash)
+
+        return find
+
+    def _take_policy(self) -> None:
+        self._in_force = self._source.in_force(self.now())
 
     # ---------------------------------------------------------------- stages
 
@@ -140,14 +187,28 @@ class Boot:
         )
 
     def _check_birth(self, birth: bytes, wrapped: bytes) -> BirthCertificate:
+        certificate = self._check_birth_under(birth, wrapped, self._in_force.policy)
+        with self._lock:
+            self._adopted[wrapped] = birth
+            while len(self._adopted) > 2:  # this epoch's and the last one's
+                self._adopted.pop(next(iter(self._adopted)))
+        return certificate
+
+    def _check_birth_under(self, birth: bytes, wrapped: bytes, policy: TrustPolicy) -> BirthCertificate:
         return verify_birth(
             birth,
             pool=self.settings.pool,
             wrapped=wrapped,
-            endorsements=self._endorsements,
-            policy=self._policy,
+            endorsements=endorsements_for(policy),
+            policy=policy,
             now=int(self.now()),
         )
+
+    def _judged(self, announcement: Announcement, policy: TrustPolicy) -> Announced:
+        """Judge this worker itself: one that is refused would only make receipts that nobody accepts."""
+        found = judge_announcement(announcement, endorsements_for(policy), policy, int(self.now()))
+        check_model(found.body.model, policy)
+        return found
 
     def _open_model(self) -> LoadedModel:
         release = self._kms(self.settings.model_key_id)
@@ -175,6 +236,7 @@ class Boot:
         return EmbedRunner(MicroBatcher(engine))
 
     def _announce(self, fleet_key: FleetKey) -> WorkerIdentity:
+        in_force = self._in_force
         now, pool, manifest = int(self.now()), self.settings.pool, self._model.manifest
         model = ModelIdentity(manifest.model_id, manifest.model_version, self._model.manifest_hash)
         body = AnnouncementBody(
@@ -192,15 +254,14 @@ class Boot:
         ).encode()
         bundle = self._attester.bundle(public_key=self._receipt_public, user_data=sha256(body))
         announcement = Announcement(body, bundle, fleet_key.birth)
-        # A worker that its own policy refuses would only make receipts that nobody accepts.
-        found = judge_announcement(announcement, self._endorsements, self._policy, now)
+        found = self._judged(announcement, in_force.policy)
         measurements = found.verified.cpu.measurements
         if measurements is None:
             raise ConfigurationError("NO_MEASUREMENTS", "this platform's evidence cannot stand in a receipt")
         # First the place that results are judged by, then the one that jobs are sealed by.
         self.blobs.put(archive_name(pool, bundle.evidence_hash), announcement.encode())
         self.blobs.put(newest_prefix(pool) + self.worker_id.hex(), announcement.encode())
-        return WorkerIdentity(
+        identity = WorkerIdentity(
             pool=pool,
             worker_id=self.worker_id,
             issuer=self.settings.issuer,
@@ -211,12 +272,8 @@ class Boot:
             evidence_hash=bundle.evidence_hash,
             measurements=measurements,
             security_mode=found.appraisal.security_mode,
-            policy_version=self._policy.version,
+            policy_version=in_force.label,
         )
-
-
-def _read_policy(settings: WorkerSettings) -> TrustPolicy:
-    try:
-        return load_policy(settings.policy.read_bytes())
-    except OSError as error:
-        raise ConfigurationError("POLICY_UNREADABLE", f"cannot read the policy: {error.strerror}") from None
+        with self._lock:
+            self._announcement, self._identity, self._judged_under = announcement, identity, in_force.policy
+        return identity

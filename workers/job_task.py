@@ -31,6 +31,7 @@ class JobTask:
     :param inline_limit: bytes; a larger pack of replies travels through the blob store.
     :param stopping: set when the worker must give up retries (the message then stays unacknowledged).
     :param seal: answers a message that asks to seal a batch, and says whether it was one.
+    :param admit: raises when the worker may answer no more; the message then stays unacknowledged.
     """
 
     pipeline: Pipeline
@@ -39,6 +40,7 @@ class JobTask:
     inline_limit: int
     stopping: threading.Event = field(default_factory=threading.Event)
     seal: Callable[[bytes], bool] = lambda _: False
+    admit: Callable[[], None] = lambda: None
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -50,8 +52,10 @@ class JobTask:
     def __call__(self, message: bytes) -> None:
         """Answer one message.
 
-        :raises DeliveryError: replies could not be published before the worker was stopped.
+        :raises DeliveryError: replies could not be published before the worker was stopped, or the policy
+            lets it answer no more.
         """
+        self.admit()
         with self._lock:
             self._in_work += 1
         try:

@@ -22,7 +22,17 @@ class WorkerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EPHEMERALML_WORKER_", extra="forbid", frozen=True)
 
     pool: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="Pool to serve")
-    policy: Path = Field(description="Trust policy (JSON): whose fleet keys are adopted")
+    policy: Path = Field(description="Trust policy: signed bundle, policy store, or JSON")
+    policy_root: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Policy root's Ed25519 key, hexadecimal"
+    )
+    policy_memory: Path | None = Field(
+        default=None, description="File that remembers the highest policy version"
+    )
+    policy_poll_seconds: float = Field(default=5, ge=0, le=3600, description="Read the policy this often")
+    dangerous_unsigned_policy: bool = Field(
+        default=False, description="Accept an unsigned policy in a real TEE"
+    )
     model: Path = Field(description="Encrypted model package")
     model_signer: str = Field(pattern=r"^[0-9a-f]{64}$", description="Owner's Ed25519 key, hexadecimal")
     issuer: str = Field(default="ephemeralml", min_length=1, max_length=256)
