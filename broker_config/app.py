@@ -26,13 +26,11 @@ def transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any]
     """
     return {
         "visibility_timeout": settings.visibility_timeout_s,
+        "max_lease": settings.max_lease_s,
         # Look for messages whose lease ran out every few seconds, not every 100.
         "unacked_restore_interval": max(1, min(10, int(settings.visibility_timeout_s / 4))),
         "unacked_restore_throttle": 1,
         "unacked_key": f"unacked.{lease}",
-        "unacked_index_key": f"unacked_index.{lease}",
-        "unacked_mutex_key": f"unacked_mutex.{lease}",
-        "unacked_mutex_expire": 30,
         "socket_timeout": settings.operation_timeout_s,
         "socket_connect_timeout": settings.connect_timeout_s,
         "socket_keepalive": not settings.url.startswith("redis+socket"),

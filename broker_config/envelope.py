@@ -55,7 +55,7 @@ def well_formed(message: object, queue: str) -> bool:
 def _good_headers(headers: object, queue: str) -> bool:
     if not isinstance(headers, dict):
         return False
-    rest = {name: value for name, value in headers.items() if name != "redelivered"}
+    rest = dict(headers)
     if not queue.startswith("jobs."):
         return not rest
     task_id = rest.pop("id", None)

@@ -18,6 +18,7 @@ from ..wire.errors import DeliveryError
 from .app import tls_options, transport_options
 from .queues import check_reply_to
 from .redis_client import redis_client
+from .redis_lease import LeaseKeys
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
 from .transport import HardenedConnection
@@ -195,7 +196,7 @@ class ReplyPublisher:
 def _expire(client: Any, name: str, seconds: int) -> None:
     """Let a queue and what is in work of it be forgotten when nobody comes for it."""
     with client.pipeline(transaction=False) as pipe:
-        for key in (name, f"unacked.{name}", f"unacked_index.{name}"):
+        for key in LeaseKeys.of(name):
             pipe.expire(key, seconds)
         pipe.execute()
 

@@ -36,8 +36,9 @@ class BrokerSettings(BaseSettings):
     """Where messages and blobs travel, and within which limits.
 
     :param profile: ``embedded`` or ``redis``; by default ``redis`` where ``broker_url`` is given.
-    :param visibility_timeout_s: seconds after which an unacknowledged message is delivered again;
-        must exceed the longest pack's run.
+    :param visibility_timeout_s: seconds without a sign of its consumer after which a message is
+        delivered again. A worker extends its leases while it lives.
+    :param max_lease_s: seconds after which a message still in work is left to other workers.
     :param inline_limit_bytes: larger packs travel through the blob store.
     :param reply_ttl_s: seconds after which replies that nobody fetched are forgotten.
     :param connect_timeout_s: seconds to wait for a connection.
@@ -54,7 +55,8 @@ class BrokerSettings(BaseSettings):
     profile: Profile = "embedded"
     broker_url: SecretStr | None = Field(default=None, repr=False)
     state_dir: Path = Field(default_factory=_default_state_dir)
-    visibility_timeout_s: float = Field(default=600, ge=1, le=43_200)
+    visibility_timeout_s: float = Field(default=120, ge=1, le=43_200)
+    max_lease_s: float = Field(default=3_600, ge=1, le=43_200)
     inline_limit_bytes: int = Field(default=512 << 10, ge=1024, le=64 << 20)
     reply_ttl_s: int = Field(default=86_400, ge=60, le=14 * 86_400)
     connect_timeout_s: float = Field(default=3, gt=0, le=60)

@@ -1,4 +1,5 @@
-"""kombu's Redis transport, hardened: what a host writes into a queue cannot end a worker.
+"""kombu's Redis transport, hardened: nothing is lost between taking and leasing, and what a host
+writes into a queue cannot end a worker.
 
 As it is, one list entry that is not JSON ends a Celery worker with "Unrecoverable error".
 """
@@ -7,40 +8,176 @@ from __future__ import annotations
 
 import logging
 from queue import Empty
+from time import monotonic
 from typing import Any, Final
 
 from celery.app.amqp import AMQP
 from kombu import Connection
 from kombu.transport import redis
+from kombu.transport.virtual.base import QoS as VirtualQoS
+from kombu.utils.json import dumps, loads
 
 from .envelope import well_formed
+from .redis_lease import TAKE, LeaseKeys, Leases, put
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
+#: The header in which a consumer finds how often its message was delivered.
+DELIVERIES: Final = "deliveries"
+
+
+class LeaseQoS(redis.QoS):
+    """Acknowledges, gives back and extends by scripts; see :mod:`.redis_lease`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]
+        self._taken_at: dict[str, float] = {}
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that was leased when it was taken."""
+        self._taken_at[delivery_tag] = monotonic()
+        VirtualQoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def extend(self) -> None:
+        """Begin the leases of what is held anew, but of nothing that was taken too long ago."""
+        self._taken_at = {tag: at for tag, at in self._taken_at.items() if tag in self._delivered}
+        oldest = monotonic() - self.channel.max_lease
+        with self._leases() as leases:
+            leases.extend([tag for tag, at in self._taken_at.items() if at >= oldest])
+
+    def ack(self, delivery_tag: str) -> None:
+        """Take a message off the broker for good."""
+        with self._leases() as leases:
+            leases.acknowledge(delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Give a message back, or forget it."""
+        with self._leases() as leases:
+            (leases.give_back if requeue else leases.acknowledge)(delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Give one message back."""
+        with self._leases(client) as leases:
+            leases.give_back(tag)
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Give back what other consumers hold beyond their lease."""
+        with self._leases() as leases:
+            leases.give_back_due(self.visibility_timeout)
+
+    def _leases(self, client: Any = None) -> _Borrowed:
+        return _Borrowed(self.channel, client)
+
+
+class _Borrowed:
+    """A client of the channel's pool for as long as it is needed."""
+
+    def __init__(self, channel: Any, client: Any) -> None:
+        self._context = channel.conn_or_acquire(client)
+        self._queue = channel.lease_queue
+
+    def __enter__(self) -> Leases:
+        return Leases(self._context.__enter__(), self._queue)
+
+    def __exit__(self, *error: object) -> None:
+        self._context.__exit__(*error)
 
 
 class Channel(redis.Channel):
-    """Drops entries that are not JSON."""
+    """Takes and leases in one step. One channel consumes one queue, under the lease of its name."""
 
-    def _brpop_read(self, **options: Any) -> Any:
+    QoS = LeaseQoS
+    from_transport_options = (*redis.Channel.from_transport_options, "max_lease")
+    #: Seconds after which a message that is still in work is left to others.
+    max_lease: float = 3600
+    #: Whether the queue was empty when it was last looked at: then wait for its bell.
+    _idle = False
+
+    @property
+    def lease_queue(self) -> str:
+        """The queue that this channel's leases belong to."""
+        return str(self.unacked_key).removeprefix("unacked.")
+
+    def _put(self, queue: str, message: Any, **_: Any) -> None:
+        with self.conn_or_acquire() as client:
+            put(client, queue, dumps(message))
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Ask for a message, or wait for the bell where there was none."""
+        keys = LeaseKeys.of(self.lease_queue)
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = monotonic()
+        if self._idle:
+            self.client.connection.send_command("BRPOP", keys.bell, timeout or self.brpop_timeout)
+        else:
+            self.client.connection.send_command("EVAL", TAKE, len(keys), *keys)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """Read the answer to what was asked; deliver a message.
+
+        :raises Empty: there was none.
+        """
+        waited, self._idle = self._idle, False
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, OSError):  # ssl's certificate errors are both
-                raise
-            LOG.warning("a message was dropped: not of this system's form")
-            raise Empty from None
+            taken = self.client.parse_response(
+                self.client.connection, "BRPOP" if waited else "EVAL", **options
+            )
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        if waited:
+            raise Empty
+        if taken is None:
+            self._idle = True
+            raise Empty
+        self._receive_taken(*taken)
+        return True
+
+    def _receive_taken(self, item: bytes, tag: bytes, deliveries: int) -> None:
+        """Deliver what has our form, drop what has not, before anything else reads it."""
+        queue = self.lease_queue
+        try:
+            message = loads(item)
+        except (ValueError, RecursionError):
+            message = None
+        if well_formed(message, queue) and message["properties"]["delivery_tag"] == tag.decode():
+            message["headers"][DELIVERIES] = int(deliveries)
+            self.connection._deliver(message, queue)
+            return
+        LOG.warning("a message was dropped: not of this system's form")
+        if tag:
+            with self.conn_or_acquire() as client:
+                Leases(client, queue).acknowledge(tag.decode())
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        raise NotImplementedError("messages are consumed, never fetched without a lease")
 
 
 class Transport(redis.Transport):
-    """Drops entries that are not of this package's form, before anything else reads them."""
+    """The transport of these channels. Where an event loop consumes, leases last while it turns."""
 
     Channel = Channel
 
-    def _deliver(self, message: object, queue: str) -> None:
-        if well_formed(message, queue):
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        else:
-            LOG.warning("a message was dropped: not of this system's form")
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Consume by an event loop, which extends the leases of what is in work."""
+        super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]
+        options = connection.client.transport_options
+        previous = getattr(self.cycle, "_extend_tref", None)
+        if previous is not None:
+            previous.cancel()
+        self.cycle._extend_tref = loop.call_repeatedly(options["visibility_timeout"] / 3, self._extend)
+
+    def _extend(self) -> None:
+        for channel in self.cycle._channels:
+            try:
+                channel.qos.extend()
+            except self.connection_errors:
+                LOG.info("leases were not extended: the broker does not answer")
+                return
 
 
 class HardenedConnection(Connection):
