@@ -21,7 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ...attestation.policy import TrustPolicy, load_policy
+from ...attestation.policy import TrustPolicy
+from ...attestation.policy_memory import PolicyMemory, default_memory
+from ...attestation.policy_source import PolicySource, StaticPolicy, open_policy, policy_at
 from ...attestation.verify import endorsements_for
 from ...broker_config.blobs import make_blob_store
 from ...broker_config.settings import BrokerSettings, broker_settings
@@ -37,7 +39,15 @@ PolicyOption = Annotated[
     typer.Option(
         "--policy",
         envvar="EPHEMERALML_POLICY",
-        help="Trust policy (JSON): which measurements and models you accept.",
+        help="Trust policy: a signed bundle, a policy store's folder, or unsigned JSON.",
+    ),
+]
+PolicyRootOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy-root",
+        envvar="EPHEMERALML_POLICY_ROOT",
+        help="Policy root's Ed25519 key, hexadecimal. With it, only signed policies are taken.",
     ),
 ]
 BrokerOption = Annotated[
@@ -61,15 +71,47 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def read_policy(path: Path) -> TrustPolicy:
-    """Read a trust policy file.
+def read_policy(path: Path, policy_root: str | None = None, at: int | None = None) -> TrustPolicy:
+    """Read a trust policy once.
 
-    :raises ConfigurationError: ``POLICY_UNREADABLE``. :raises MalformedError: it is not a policy.
+    :param policy_root: hexadecimal; a signed policy needs it. :param at: Unix seconds; now by default.
+    :raises ConfigurationError: ``POLICY_UNREADABLE``, ``NO_POLICY_ROOT``, ``POLICY_NOT_SIGNED``.
+    :raises Error: it is not a policy, or not one to use at that time.
     """
+    return policy_at(path, policy_root=root_key(policy_root), at=int(time.time()) if at is None else at)
+
+
+def policy_source(path: Path, policy_root: str | None) -> PolicySource:
+    """Return the source of a trust policy, which a signed one may change while it is in use.
+
+    What is seen is remembered (:func:`~ephemeralml.attestation.policy_memory.default_memory`), so that no
+    later command takes an older one.
+
+    :raises Error: as :func:`read_policy`, and for a downgrade.
+    """
+    return open_policy(
+        path,
+        policy_root=root_key(policy_root),
+        now=time.time(),
+        notify=lambda event: ERR.print(f"[yellow]policy[/yellow] {escape(str(event))}", soft_wrap=True),
+        memory=PolicyMemory(default_memory()),
+    )
+
+
+def root_key(text: str | None) -> bytes | None:
+    """Return a policy root's raw Ed25519 key, 32 bytes.
+
+    :raises ConfigurationError: ``BAD_POLICY_ROOT``.
+    """
+    if not text:
+        return None
     try:
-        return load_policy(path.read_bytes())
-    except OSError as error:
-        raise ConfigurationError("POLICY_UNREADABLE", f"cannot read the policy: {error.strerror}") from None
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigurationError("BAD_POLICY_ROOT", "a policy root is 64 hexadecimal digits")
+    return key
 
 
 def read_settings(broker: str | None, state_dir: Path | None) -> BrokerSettings:
@@ -77,9 +119,14 @@ def read_settings(broker: str | None, state_dir: Path | None) -> BrokerSettings:
     return broker_settings(broker_url=broker, state_dir=state_dir)
 
 
-def make_client(settings: BrokerSettings, policy: TrustPolicy) -> Client:
-    """Return a client for the given broker and policy."""
-    return Client(settings, make_blob_store(settings), policy, endorsements_for(policy), time.time)
+def make_client(settings: BrokerSettings, policy: TrustPolicy | PolicySource) -> Client:
+    """Return a client for the given broker and policy.
+
+    :raises AppraisalError: the policy has ended.
+    """
+    source = StaticPolicy(policy) if isinstance(policy, TrustPolicy) else policy
+    endorsements = endorsements_for(source.current(time.time()))
+    return Client(settings, make_blob_store(settings), source, endorsements, time.time)
 
 
 def progress_bar() -> Progress:

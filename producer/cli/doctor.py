@@ -5,23 +5,35 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from rich.markup import escape
 
+from ...attestation.policy_source import PolicyInForce
 from ...broker_config.health import ping
 from ...broker_config.profiles import broker_running
 from ...broker_config.settings import BrokerSettings
 from ...wire.errors import Error
 from ...wire.exit_codes import CONFIGURATION
-from .common import OUT, BrokerOption, StateOption, make_client, one_line_errors, read_policy, read_settings
+from .common import (
+    OUT,
+    BrokerOption,
+    PolicyRootOption,
+    StateOption,
+    make_client,
+    one_line_errors,
+    policy_source,
+    read_settings,
+)
 
 Verdict = Literal["ok", "warning", "problem"]
+POLICY_WARNING_DAYS: Final = 14
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Finding:
 
 def doctor(
     policy: Annotated[Path | None, typer.Option("--policy", envvar="EPHEMERALML_POLICY")] = None,
+    policy_root: PolicyRootOption = None,
     pool: Annotated[str | None, typer.Option("--pool", help="Also verify this pool's workers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     broker: BrokerOption = None,
@@ -44,7 +57,7 @@ def doctor(
     """Check this machine and its settings; exit 78 when something must be mended first."""
     with one_line_errors():
         findings = list(_machine())
-        findings += _broker(read_settings(broker, state_dir), policy, pool)
+        findings += _broker(read_settings(broker, state_dir), policy, policy_root, pool)
     if as_json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
     else:
@@ -81,7 +94,9 @@ def _machine() -> Iterator[Finding]:
     yield Finding("CPU_BF16", "ok", f"bf16 in hardware: {'yes' if fast else 'no, float32 is used'}")
 
 
-def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> Iterator[Finding]:
+def _broker(
+    settings: BrokerSettings, policy: Path | None, policy_root: str | None, pool: str | None
+) -> Iterator[Finding]:
     def check(code: str, act: Callable[[], str], fix: str) -> Finding:
         try:
             return Finding(code, "ok", act())
@@ -90,13 +105,12 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
 
     trusted = None
     if policy is not None:
-        yield check(
-            "POLICY", lambda: f"policy {read_policy(policy).version}", "mend or replace the policy file"
-        )
         try:
-            trusted = read_policy(policy)
-        except Error:
-            trusted = None
+            trusted = policy_source(policy, policy_root)
+        except Error as error:
+            yield Finding("POLICY", "problem", str(error), "mend or replace the policy")
+        else:
+            yield _policy(trusted.in_force(time.time()))
     else:
         yield Finding("POLICY", "warning", "no trust policy given", "use --policy or EPHEMERALML_POLICY")
     try:
@@ -113,6 +127,18 @@ def _broker(settings: BrokerSettings, policy: Path | None, pool: str | None) -> 
                 yield check("POOL", fleet, "start a worker, or see why the policy refuses it")
     except Error as error:
         yield Finding("BROKER", "problem", str(error), "start the broker or mend its address")
+
+
+def _policy(found: PolicyInForce) -> Finding:
+    if found.expires is None:
+        return Finding(
+            "POLICY", "ok", f"policy {found.label}, unsigned: it has no end and cannot be withdrawn"
+        )
+    days = (found.expires - int(time.time())) // 86_400
+    seen = f"policy {found.label}, signed, ends in {days} day(s)"
+    if days < POLICY_WARNING_DAYS:
+        return Finding("POLICY", "warning", seen, "sign and activate its successor: ephemeralml policy sign")
+    return Finding("POLICY", "ok", seen)
 
 
 def _cpu_flags() -> set[str]:

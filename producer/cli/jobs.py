@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -9,24 +10,27 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from ...attestation.policy import load_policy
+from ...attestation.policy_source import PolicySource, StaticPolicy
 from ...broker_config.profiles import broker_running
-from ...wire.errors import MalformedError
+from ...wire.errors import ConfigurationError, MalformedError
 from ...wire.exit_codes import JOBS_FAILED, TIMED_OUT
 from ..client import Client
 from ..inputs import read_inputs
 from ..judge import JobResult
 from ..outputs import write_results
-from ..ticket import Ticket
+from ..ticket import Ticket, TicketHead
 from .common import (
     ERR,
     OUT,
     BrokerOption,
     PolicyOption,
+    PolicyRootOption,
     StateOption,
     make_client,
     one_line_errors,
+    policy_source,
     progress_bar,
-    read_policy,
     read_settings,
 )
 
@@ -42,6 +46,7 @@ def submit(
     file: Annotated[Path, typer.Argument(help="Inputs: JSON lines (.jsonl) or one text per line.")],
     pool: Annotated[str, typer.Option("--pool", help="Pool of workers to use.")],
     policy: PolicyOption,
+    policy_root: PolicyRootOption = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the results.")] = False,
     ticket: Annotated[
         Path | None, typer.Option("--ticket", help="Ticket file to create; default FILE.ticket.")
@@ -65,7 +70,7 @@ def submit(
         path = ticket or file.with_name(file.name + ".ticket")
         settings = read_settings(broker, state_dir)
         with broker_running(settings) as running:
-            client = make_client(running, read_policy(policy))
+            client = make_client(running, policy_source(policy, policy_root))
             fleet = client.trust_pool(pool)
             with client.plan(fleet, items, path, lifetime_s=lifetime, pack_jobs=pack) as opened:
                 _push(client, opened)
@@ -82,6 +87,15 @@ def submit(
 
 def results(
     ticket: Annotated[Path, typer.Argument(help="Ticket file that `submit` made.")],
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            envvar="EPHEMERALML_POLICY",
+            help="Trust policy that judges the results; by default the ticket's, unless that was signed.",
+        ),
+    ] = None,
+    policy_root: PolicyRootOption = None,
     out: OutOption = None,
     timeout: TimeoutOption = 120.0,
     broker: BrokerOption = None,
@@ -89,12 +103,26 @@ def results(
 ) -> None:
     """Continue a ticket: submit what was not submitted yet, then fetch, open and verify the results."""
     with one_line_errors(), broker_running(read_settings(broker, state_dir)) as running:
-        from ...attestation.policy import load_policy
-
         with Ticket.load(ticket) as opened:
-            client = make_client(running, load_policy(opened.head.policy.encode()))
+            client = make_client(running, _judging(opened.head, policy, policy_root))
             _push(client, opened)
             _finish(client, opened, out or ticket.with_name(ticket.name + ".results.jsonl"), timeout)
+
+
+def _judging(head: TicketHead, policy: Path | None, policy_root: str | None) -> PolicySource:
+    """Return the policy in force; the ticket's own copy only where there never was a signed one."""
+    if policy is not None:
+        source = policy_source(policy, policy_root)
+        if head.signed_policy and not source.in_force(time.time()).signed:
+            raise ConfigurationError(
+                "POLICY_NOT_SIGNED", "the ticket was made under a signed policy, and this one is not signed"
+            )
+        return source
+    if head.signed_policy:
+        raise ConfigurationError(
+            "POLICY_NEEDED", "the ticket was made under a signed policy: name the one in force with --policy"
+        )
+    return StaticPolicy(load_policy(head.policy.encode()))
 
 
 def _push(client: Client, ticket: Ticket) -> None:

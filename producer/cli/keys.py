@@ -15,7 +15,16 @@ from ...broker_config.profiles import broker_running
 from ...wire.encoding import decode
 from ...wire.errors import Error, MalformedError
 from ...wire.header import check_pool
-from .common import OUT, BrokerOption, PolicyOption, StateOption, one_line_errors, read_policy, read_settings
+from .common import (
+    OUT,
+    BrokerOption,
+    PolicyOption,
+    PolicyRootOption,
+    StateOption,
+    one_line_errors,
+    read_policy,
+    read_settings,
+)
 
 app = typer.Typer(help="Fleet keys: which exist, and who made them.", no_args_is_help=True)
 
@@ -24,12 +33,13 @@ app = typer.Typer(help="Fleet keys: which exist, and who made them.", no_args_is
 def list_keys(
     pool: Annotated[str, typer.Option("--pool", help="Pool of workers.")],
     policy: PolicyOption,
+    policy_root: PolicyRootOption = None,
     broker: BrokerOption = None,
     state_dir: StateOption = None,
 ) -> None:
     """List a pool's fleet keys, each with the verdict on its birth certificate."""
     with one_line_errors(), broker_running(read_settings(broker, state_dir)) as settings:
-        trusted = read_policy(policy)
+        trusted = read_policy(policy, policy_root)
         endorsements = endorsements_for(trusted)
         blobs = make_blob_store(settings)
         now = int(datetime.now(UTC).timestamp())
