@@ -58,11 +58,22 @@ class ModelReference(Closed):
     manifest_hash: Sha256Hex
 
 
+class PoolOperator(Closed):
+    """Who may end the epochs of pools: nobody else can make workers change or drop a fleet key early.
+
+    :param key: raw Ed25519 public key, hexadecimal. :param pools: by name; there is no "all".
+    """
+
+    key: Sha256Hex
+    pools: tuple[Name, ...] = Field(min_length=1)
+
+
 class TrustPolicy(Closed):
     """What evidence, models and modes are accepted.
 
     :param version: stated in receipts as ``policy_version``.
     :param max_evidence_age_s: oldest evidence, in seconds.
+    :param operators: whose orders about fleet keys are obeyed; by default nobody's.
     :param dangerous_allow_debug: accept enclaves whose memory the host may read, as ``evaluation``.
     """
 
@@ -71,7 +82,12 @@ class TrustPolicy(Closed):
     models: tuple[ModelReference, ...] = ()
     security_modes: tuple[SecurityMode, ...] = ("production",)
     max_evidence_age_s: int = Field(default=DEFAULT_MAX_EVIDENCE_AGE_S, ge=1, le=10 * 365 * 86_400)
+    operators: tuple[PoolOperator, ...] = Field(default=(), max_length=16)
     dangerous_allow_debug: bool = False
+
+    def operators_of(self, pool: str) -> tuple[str, ...]:
+        """Return the keys (hexadecimal) whose orders a pool obeys."""
+        return tuple(one.key for one in self.operators if pool in one.pools)
 
     def to_json(self) -> str:
         """Return the policy as JSON that :func:`load_policy` reads."""
