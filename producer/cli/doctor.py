@@ -131,9 +131,7 @@ def _broker(
 
 def _policy(found: PolicyInForce) -> Finding:
     if found.expires is None:
-        return Finding(
-            "POLICY", "ok", f"policy {found.label}, unsigned: it has no end and cannot be withdrawn"
-        )
+        return Finding("POLICY", "ok", f"policy {found.label}, unsigned: it has no end")
     days = (found.expires - int(time.time())) // 86_400
     seen = f"policy {found.label}, signed, ends in {days} day(s)"
     if days < POLICY_WARNING_DAYS:

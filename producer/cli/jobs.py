@@ -102,11 +102,14 @@ def results(
     state_dir: StateOption = None,
 ) -> None:
     """Continue a ticket: submit what was not submitted yet, then fetch, open and verify the results."""
-    with one_line_errors(), broker_running(read_settings(broker, state_dir)) as running:
-        with Ticket.load(ticket) as opened:
-            client = make_client(running, _judging(opened.head, policy, policy_root))
-            _push(client, opened)
-            _finish(client, opened, out or ticket.with_name(ticket.name + ".results.jsonl"), timeout)
+    with (
+        one_line_errors(),
+        broker_running(read_settings(broker, state_dir)) as running,
+        Ticket.load(ticket) as opened,
+    ):
+        client = make_client(running, _judging(opened.head, policy, policy_root))
+        _push(client, opened)
+        _finish(client, opened, out or ticket.with_name(ticket.name + ".results.jsonl"), timeout)
 
 
 def _judging(head: TicketHead, policy: Path | None, policy_root: str | None) -> PolicySource:
