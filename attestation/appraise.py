@@ -11,6 +11,7 @@ from .confidential_space.appraise import appraise_confidential_space
 from .evidence import Finding, VerifiedEvidence
 from .judgement import Judgement
 from .nitro.appraise import appraise_nitro
+from .nvidia.appraise import appraise_nvidia
 from .policy import SecurityMode, TrustPolicy
 from .simulated.appraise import appraise_simulated
 
@@ -80,7 +81,9 @@ def _judgement(verified: VerifiedEvidence, policy: TrustPolicy) -> Judgement | N
             return appraise_simulated(verified, wanted.simulated)
         case "confidential-space" if wanted.confidential_space is not None:
             return appraise_confidential_space(verified, wanted.confidential_space)
-        # PLATFORMS: tdx, nvidia
+        case "nvidia" if wanted.nvidia is not None:
+            return appraise_nvidia(verified, wanted.nvidia)
+        # PLATFORMS: tdx
         case _:
             return None
 

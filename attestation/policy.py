@@ -16,6 +16,7 @@ from ..wire.errors import MalformedError
 from .closed import Closed, Name, Sha256Hex
 from .confidential_space.policy import ConfidentialSpacePolicy
 from .nitro.policy import MeasurementSets
+from .nvidia.policy import NvidiaPolicy
 from .simulated.policy import SimulatedPolicy
 
 MAX_POLICY_BYTES: Final = 1 << 20
@@ -29,7 +30,8 @@ class Platforms(Closed):
     nitro: MeasurementSets = ()
     simulated: SimulatedPolicy | None = None
     confidential_space: ConfidentialSpacePolicy | None = Field(default=None, alias="confidential-space")
-    # PLATFORMS: tdx, nvidia; and in the two methods
+    nvidia: NvidiaPolicy | None = None
+    # PLATFORMS: tdx; and in the two methods
 
     def names(self, platform: str) -> bool:
         """Return whether anything is wanted of a platform."""
@@ -40,12 +42,15 @@ class Platforms(Closed):
                 return self.simulated is not None
             case "confidential-space":
                 return self.confidential_space is not None
+            case "nvidia":
+                return self.nvidia is not None
             case _:
                 return False
 
     def required_with(self, platform: str) -> frozenset[str]:
         """Return the platforms whose evidence must accompany this platform's."""
-        return frozenset()
+        needed = self.nvidia is not None and platform in self.nvidia.required_with
+        return frozenset({"nvidia"}) if needed else frozenset()
 
 
 class ModelReference(Closed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..wire.bundle import Collateral
 from ..wire.errors import EndorsementsError
@@ -14,6 +14,9 @@ from .evidence import VerifiedEvidence
 from .nitro import verify as nitro
 from .nitro.endorsements import NitroEndorsements
 from .nitro.parse import parse
+from .nvidia import parse as nvidia_format
+from .nvidia import verify as nvidia
+from .nvidia.endorsements import NvidiaEndorsements
 from .policy import TrustPolicy
 from .simulated import verify as simulated
 from .simulated.endorsements import SimulatedEndorsements
@@ -29,7 +32,8 @@ class Endorsements:
     nitro: NitroEndorsements = field(default_factory=NitroEndorsements)
     simulated: SimulatedEndorsements = field(default_factory=SimulatedEndorsements)
     confidential_space: ConfidentialSpaceEndorsements = field(default_factory=ConfidentialSpaceEndorsements)
-    # PLATFORMS: tdx, nvidia
+    nvidia: NvidiaEndorsements = field(default_factory=NvidiaEndorsements)
+    # PLATFORMS: tdx
 
 
 def endorsements_for(policy: TrustPolicy) -> Endorsements:
@@ -52,7 +56,7 @@ def with_collateral(endorsements: Endorsements, files: Sequence[Collateral]) -> 
     # Nothing for confidential-space: its JWKS is signed by nobody, and is only taken from Google's address
     # or the verifier's own files. PKI tokens need none.
     # PLATFORMS: replace(endorsements, tdx=endorsements.tdx.with_files(by_platform.get("tdx", {})), …)
-    return endorsements
+    return replace(endorsements, nvidia=endorsements.nvidia.with_files(by_platform.get("nvidia", {})))
 
 
 def stated_time(platform: str, data: bytes) -> int | None:
@@ -70,7 +74,9 @@ def stated_time(platform: str, data: bytes) -> int | None:
             return parse(data).timestamp_ms // 1000
         case "confidential-space":
             return confidential_space_format.parse(data).issued_at
-        # PLATFORMS: tdx, nvidia
+        case "nvidia":
+            return nvidia_format.stated_time(data)
+        # PLATFORMS: tdx
         case _:
             raise _unknown_platform()
 
@@ -89,7 +95,9 @@ def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now:
             return simulated.verify(data, endorsements.simulated, now)
         case "confidential-space":
             return confidential_space.verify(data, endorsements.confidential_space, now)
-        # PLATFORMS: tdx, nvidia
+        case "nvidia":
+            return nvidia.verify(data, endorsements.nvidia, now)
+        # PLATFORMS: tdx
         case _:
             raise _unknown_platform()
 
