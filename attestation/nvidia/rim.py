@@ -99,7 +99,7 @@ def verify_manifest(data: bytes, roots: tuple[bytes, ...], now: int) -> Manifest
     :raises VerificationError: ``RIM_SIG_FAILED``, or as :func:`~..nitro.chain.verify_chain`.
     :raises EndorsementsError: ``NO_ROOTS``, ``COLLATERAL_EXPIRED`` or ``COLLATERAL_NOT_YET_VALID``.
     """
-    chain = _chain(check_manifest(data))  # 1
+    chain = certificates_of(data)  # 1
     walked = _walk(chain, roots, now)  # 2
     version, product, measurements = _signed_content(data, chain[-1])  # 3, 4
     return Manifest(version, product, measurements, chain, walked.not_before, walked.not_after)
@@ -119,9 +119,12 @@ def _walk(chain: tuple[bytes, ...], roots: tuple[bytes, ...], now: int) -> Verif
         raise
 
 
-def _chain(data: bytes) -> tuple[bytes, ...]:
-    """Return the certificates beside the signature, root first."""
-    signature = _one(_parse(data), f"{_DSIG}Signature")
+def certificates_of(data: bytes) -> tuple[bytes, ...]:
+    """Return the certificates beside a manifest's signature, DER, root first; unverified.
+
+    :raises MalformedError: ``BAD_RIM``. :raises ConfigurationError: ``EXTRA_MISSING``.
+    """
+    signature = _one(_parse(check_manifest(data)), f"{_DSIG}Signature")
     _check_profile(signature)
     holder = _one(_one(signature, f"{_DSIG}KeyInfo"), f"{_DSIG}X509Data")
     certificates = [_octets(element) for element in holder]
