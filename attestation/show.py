@@ -6,6 +6,8 @@ from ..wire.errors import EndorsementsError, Error
 from .confidential_space.show import show as show_confidential_space
 from .nitro.parse import parse as parse_nitro
 from .nitro.show import show as show_nitro
+from .nvidia.parse import parse as parse_nvidia
+from .nvidia.show import show as show_nvidia
 from .simulated.show import show as show_simulated
 
 _JWT_HEAD = b"eyJ"  # base64url of '{"'
@@ -26,7 +28,9 @@ def show(platform: str, data: bytes) -> tuple[tuple[str, str], ...]:
             lines = show_simulated(data)
         case "confidential-space":
             lines = show_confidential_space(data)
-        # PLATFORMS: tdx, nvidia
+        case "nvidia":
+            lines = show_nvidia(data)
+        # PLATFORMS: tdx
         case _:
             raise EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")
     return tuple((printable(label), printable(words)) for label, words in lines)
@@ -41,12 +45,13 @@ def guess_platform(data: bytes) -> str | None:
         return "tdx"  # version 4 or 5, TEE type TDX (Intel TDX DCAP quoting library, quote header)
     if data.startswith(_JWT_HEAD) and data.count(b".") == 2:
         return "confidential-space"
-    # PLATFORMS: nvidia
-    try:
-        parse_nitro(data)
-    except Error:
-        return None
-    return "nitro"
+    for platform, parse in (("nitro", parse_nitro), ("nvidia", parse_nvidia)):
+        try:
+            parse(data)
+        except Error:
+            continue
+        return platform
+    return None
 
 
 def printable(text: str) -> str:

@@ -42,7 +42,7 @@ Ioctl = Callable[[int, int, bytearray], int]
 
 def kernel_ioctl(descriptor: int, code: int, message: bytearray) -> int:
     """Ask the kernel."""
-    return fcntl.ioctl(descriptor, code, message, True)
+    return int(fcntl.ioctl(descriptor, code, message, True))
 
 
 def exchange(device: str, ioctl: Ioctl, request: bytes) -> bytes:

@@ -29,7 +29,7 @@ from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 from ...wire.encoding import sha256
 from ...wire.errors import EndorsementsError, MalformedError, VerificationError
 
-# Some 3 MiB when full. The upper links are shared by a region; an enclave of its own adds two.
+# Some 4 MiB when full. The upper links are shared by a region; an enclave of its own adds two.
 MAX_REMEMBERED: Final = 512
 _UNDERSTOOD: Final = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE)
 

@@ -124,6 +124,8 @@ def endorsements_of(platform: str, trusted: TrustPolicy | None, folder: Path | N
             return base
         case "confidential-space":
             return replace(base, confidential_space=ConfidentialSpaceEndorsements.from_files(files))
-        # PLATFORMS: tdx, nvidia
+        case "nvidia":
+            return replace(base, nvidia=base.nvidia.with_files(files))
+        # PLATFORMS: tdx
         case _:
             return base

@@ -76,7 +76,7 @@ def _flip(data: bytes, random: Random, _: Sequence[bytes]) -> bytes:
     if not data:
         return b"\x01"
     changed = bytearray(data)
-    for _ in range(random.choice((1, 1, 2, 8))):
+    for _bit in range(random.choice((1, 1, 2, 8))):
         changed[_at(data, random)] ^= 1 << random.randrange(8)
     return bytes(changed)
 

@@ -28,12 +28,16 @@ from ephemeralml.attestation.policy_bundle import open_policy_bundle
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.strict_json import read_json
 from ephemeralml.attestation.verify import endorsements_for
+from ephemeralml.wire.keys import PublicKey
 from ephemeralml.wire.private_keys import PrivateKey
 
 from ..attestation.nitro.forge import NOW, make_document
 from ..attestation.nitro.fuzz_target import chain
 from ..attestation.policy import samples as bundles
 from .target import Target
+
+# The registers of the documents that tests/attestation/nitro/forge.py makes.
+_FORGED = {"name": "forged", **{f"pcr{index}": bytes([index + 1]).hex() * 48 for index in (0, 1, 2)}}
 
 
 @cache
@@ -49,7 +53,7 @@ def _policy() -> TrustPolicy:
     wanted = {
         "version": "1",
         "security_modes": ["evaluation", "production"],
-        "platforms": {"nitro": sets, "simulated": {**simulated, "measurement_sets": sets}},
+        "platforms": {"nitro": [_FORGED], "simulated": {**simulated, "measurement_sets": sets}},
         "models": [{"id": "m", "manifest_hash": "ab" * 32}],
     }
     return load_policy(json.dumps(wanted).encode())
@@ -78,12 +82,17 @@ _WRAPPED = b"wrapped"
 
 
 @cache
+def _born() -> PublicKey:
+    return PrivateKey.from_seed("x25519", b"s" * 32).public_key
+
+
+@cache
 def _births() -> list[bytes]:
     attester = BundleAttester(SimulatedAttester(_root(), development_pcrs("image"), now=lambda: float(NOW)))
     made = make_birth(
         pool="minilm",
         epoch=3,
-        public_key=PrivateKey.from_seed("x25519", b"s" * 32).public_key,
+        public_key=_born(),
         wrapped=_WRAPPED,
         receipt_key=Ed25519PrivateKey.from_private_bytes(b"r" * 32),
         attester=attester,
@@ -93,7 +102,7 @@ def _births() -> list[bytes]:
 
 
 def _birth(data: bytes) -> None:
-    verify_birth(
+    found = verify_birth(
         data,
         pool="minilm",
         wrapped=_WRAPPED,
@@ -101,6 +110,7 @@ def _birth(data: bytes) -> None:
         policy=_policy(),
         now=NOW,
     )
+    assert (found.epoch, found.created_at, found.public_key.key_id) == (3, NOW, _born().key_id)
 
 
 @cache
