@@ -1,0 +1,7 @@
+"""Tests of attestation stay on this machine."""
+
+from __future__ import annotations
+
+from ..offline import offline
+
+__all__ = ["offline"]
