@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from ...attestation.policy_bundle import MAX_BUNDLE_BYTES, PolicyBundle
 from ...attestation.policy_store import HistoryEntry, PolicyStore
-from ...wire.errors import ConfigurationError
+from ...wire.errors import ConfigurationError, Error
 from ...wire.exit_codes import UNSOUND
 from .common import OUT, PolicyRootOption, one_line_errors, root_key
 from .judging import read_file
@@ -47,35 +46,41 @@ def history(
     policy_root: PolicyRootOption = None,
     words: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """List a store's versions; exit 2 when one of them does not verify."""
+    """List a store's versions, with an arrow at the one in force; exit 2 when something does not verify."""
     with one_line_errors():
         holder = PolicyStore(store, _needed(policy_root))
         entries = holder.history()
-        active = holder.active().statement.serial
-    if words:
-        versions = [_row(entry.bundle, entry.serial) for entry in entries]
-        print(json.dumps({"active": active, "versions": versions}))
-    else:
-        OUT.print(_table(entries, active))
+        active, wrong = _active(holder)
+        if words:
+            versions = [_row(entry.bundle, entry.serial) for entry in entries]
+            print(json.dumps({"active": active, "versions": versions}))
+        else:
+            for entry in entries:
+                mark = "->" if entry.serial == active else "  "
+                OUT.print(f"{mark} {_line(entry)}", soft_wrap=True)
+        if wrong is not None:
+            raise wrong
     if any(entry.bundle is None for entry in entries):
         raise typer.Exit(UNSOUND)
 
 
-def _table(entries: tuple[HistoryEntry, ...], active: int) -> Table:
-    table = Table("", "serial", "policy", "issued", "ends", "SHA-256")
-    for entry in entries:
-        mark = "->" if entry.serial == active else ""
-        if entry.bundle is None:
-            table.add_row(mark, str(entry.serial), f"[red]REFUSED {entry.code}[/red]")
-            continue
-        stated = entry.bundle.statement
-        back = "" if stated.rollback_of is None else f" (brings back {stated.rollback_of})"
-        version = escape(entry.bundle.policy.version) + back
-        digest = entry.bundle.position.digest.hex()[:16]
-        table.add_row(
-            mark, str(entry.serial), version, moment(stated.issued_at), moment(stated.expires), digest
-        )
-    return table
+def _active(store: PolicyStore) -> tuple[int | None, Error | None]:
+    """Return the serial in force, or why there is none: the history is shown all the same."""
+    try:
+        return store.active().statement.serial, None
+    except Error as error:
+        return None, error
+
+
+def _line(entry: HistoryEntry) -> str:
+    if entry.bundle is None:
+        return f"{entry.serial}  [red]REFUSED {entry.code}[/red]"
+    stated, position = entry.bundle.statement, entry.bundle.position
+    back = "" if stated.rollback_of is None else f"  (brings back {stated.rollback_of})"
+    return (
+        f"{escape(entry.bundle.label)}  {escape(entry.bundle.policy.version)}{back}  "
+        f"issued {moment(stated.issued_at)}  ends {moment(stated.expires)}  {position.digest.hex()[:16]}"
+    )
 
 
 def _needed(policy_root: str | None) -> bytes:

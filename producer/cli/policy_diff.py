@@ -62,9 +62,7 @@ def compare(before: TrustPolicy, after: TrustPolicy) -> tuple[Change, ...]:
     old, new = lay_out(before), lay_out(after)
     places = sorted(place for place in old.keys() | new.keys() if old.get(place) != new.get(place))
     return tuple(
-        Change(
-            show_place(place), old.get(place), new.get(place), _verdict(place, old.get(place), new.get(place))
-        )
+        Change(show_place(place), old.get(place), new.get(place), _verdict(place, old, new))
         for place in places
         if not (_within(place, old, new) and not _dangerous(place, new.get(place)))
         and not (_within(place, new, old) and _field(place) not in DEMANDS)
@@ -115,6 +113,13 @@ def _within(place: Place, here: Mapping[Place, str], there: Mapping[Place, str])
     return any(place[:size] in there and place[:size] not in here for size in range(1, len(place)))
 
 
+def _now(place: Place, new: Mapping[Place, str]) -> str | None:
+    """Return the new value; one that became a list of entries is that list."""
+    if place in new or not any(one[: len(place)] == place for one in new):
+        return new.get(place)
+    return "entries"
+
+
 def _dangerous(place: Place, value: str | None) -> bool:
     return value == UNCHECKED or (_field(place).startswith("dangerous_") and value == "true")
 
@@ -124,8 +129,8 @@ def _field(place: Place) -> str:
     return next((part for part in reversed(place) if not part.startswith("[")), "")
 
 
-def _verdict(place: Place, before: str | None, after: str | None) -> Verdict:
-    field = _field(place)
+def _verdict(place: Place, old: Mapping[Place, str], new: Mapping[Place, str]) -> Verdict:
+    field, before, after = _field(place), old.get(place), _now(place, new)
     if place == ("version",):
         return "same"
     if place[-1].startswith("["):
