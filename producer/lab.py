@@ -3,7 +3,8 @@
 Made for trying and for tests. The TEE is simulated and the KMS is the local one; both
 speak the real protocols and are refused by default policies. One folder holds it all:
 ``root/`` (development root of the simulated TEE), ``kms/`` (local KMS), ``model.eml``
-(encrypted package), ``policy.json`` (trust policy), ``lab.env`` (settings for shells).
+(encrypted package), ``operator.key`` (seed of the pool's operator),
+``policy.json`` (trust policy), ``lab.env`` (settings for shells).
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ..attestation.key_release.local_kms import LocalKms, LocalKmsConfig, Principal, development_policies
 from ..attestation.nitro import MeasurementSet
-from ..attestation.policy import ModelReference, Platforms, TrustPolicy, load_policy
+from ..attestation.policy import ModelReference, Platforms, PoolOperator, TrustPolicy, load_policy
 from ..attestation.simulated import DevelopmentRoot, SimulatedPolicy, development_pcrs
 from ..wire.errors import ConfigurationError, ModelError
 
@@ -44,6 +47,23 @@ class Lab:
     def policy(self) -> Path:
         """File of the trust policy."""
         return self.folder / "policy.json"
+
+    @property
+    def operator_key(self) -> Path:
+        """File of the seed that signs orders about the pool's fleet keys."""
+        return self.folder / "operator.key"
+
+    @property
+    def operator_public(self) -> bytes:
+        """The operator's raw Ed25519 public key, which the policy names.
+
+        :raises ConfigurationError: ``LAB_MISSING``.
+        """
+        try:
+            key = Ed25519PrivateKey.from_private_bytes(self.operator_key.read_bytes())
+        except (OSError, ValueError):
+            raise ConfigurationError("LAB_MISSING", "the laboratory has no operator's key") from None
+        return key.public_key().public_bytes_raw()
 
     @property
     def state(self) -> Path:
@@ -81,6 +101,7 @@ class Lab:
                 "LAB_UNWRITABLE", f"cannot write the laboratory: {error.strerror}"
             ) from None
         principals = {name: _principal() for name in ("owner", "worker")}
+        lab._write_bytes("operator.key", Ed25519PrivateKey.generate().private_bytes_raw())
         lab._write("lab.json", json.dumps({"port": _free_port(), "principals": principals}))
         return lab
 
@@ -117,7 +138,9 @@ class Lab:
         model = json.loads(done.stdout.strip().splitlines()[-1])
         self._write("lab.json", json.dumps({**self.about, "model": model}))
         root = DevelopmentRoot.load(self.root).fingerprint
-        policy = laboratory_policy(root, IMAGE, model_id, bytes.fromhex(model["manifest_hash"]))
+        policy = laboratory_policy(
+            root, IMAGE, model_id, bytes.fromhex(model["manifest_hash"]), operator=self.operator_public
+        )
         self._write("policy.json", policy.to_json())
         load_policy(self.policy.read_bytes())
         lines = (f"export {name}={shlex.quote(value)}" for name, value in self.worker_environment.items())
@@ -158,15 +181,21 @@ class Lab:
         }
 
     def _write(self, name: str, text: str) -> None:
+        self._write_bytes(name, text.encode())
+
+    def _write_bytes(self, name: str, data: bytes) -> None:
         descriptor = os.open(self.folder / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
 
 
-def laboratory_policy(root: bytes, image: str, model_id: str, manifest_hash: bytes) -> TrustPolicy:
+def laboratory_policy(
+    root: bytes, image: str, model_id: str, manifest_hash: bytes, *, operator: bytes | None = None
+) -> TrustPolicy:
     """Return a policy that trusts one simulated image under one development root, and one model.
 
     :param root: the development root's SHA-256 fingerprint. :param manifest_hash: 32 bytes.
+    :param operator: raw Ed25519 key whose orders about the pool's fleet keys are obeyed; None: nobody's.
     """
     registers = {f"pcr{index}": value.hex() for index, value in development_pcrs(image).items() if index < 3}
     simulated = SimulatedPolicy(
@@ -179,6 +208,7 @@ def laboratory_policy(root: bytes, image: str, model_id: str, manifest_hash: byt
         platforms=Platforms(simulated=simulated),
         models=(ModelReference(id=model_id, manifest_hash=manifest_hash.hex()),),
         security_modes=("evaluation",),
+        operators=() if operator is None else (PoolOperator(key=operator.hex(), pools=(POOL,)),),
     )
 
 

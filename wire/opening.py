@@ -51,7 +51,7 @@ class Opener:
         self._keys = {key.public_key.key_id: key for key in private_keys}
         self._purpose = purpose
         self._cache_size = cache_size
-        self._cache: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self._cache: OrderedDict[bytes, tuple[AESGCM, bytes]] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, header: bytes, sealed: Sealed) -> bytes:
@@ -72,6 +72,13 @@ class Opener:
         with self._lock:
             self._keys[private_key.public_key.key_id] = private_key
 
+    def remove(self, key_id: bytes) -> None:
+        """Let a key open nothing any more, nor what it has unwrapped; harmless when it is not there."""
+        with self._lock:
+            self._keys.pop(key_id, None)
+            for digest in [digest for digest, (_, owner) in self._cache.items() if owner == key_id]:
+                del self._cache[digest]
+
     def forget(self) -> None:
         """Drop every key (best effort: Python cannot promise to wipe memory)."""
         with self._lock:
@@ -81,18 +88,22 @@ class Opener:
     def _content_key(self, block: bytes) -> AESGCM:
         digest = sha256(block)
         with self._lock:
-            aead = self._cache.get(digest)
-            if aead is not None:
+            known = self._cache.get(digest)
+            if known is not None:
                 self._cache.move_to_end(digest)
-                return aead
-        aead = AESGCM(self._unwrap(block))
+                return known[0]
+        content_key, key_id = self._unwrap(block)
+        aead = AESGCM(content_key)
         with self._lock:
-            self._cache[digest] = aead
+            if key_id not in self._keys:  # removed meanwhile
+                raise SealingError()
+            self._cache[digest] = aead, key_id
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
         return aead
 
-    def _unwrap(self, block: bytes) -> bytes:
+    def _unwrap(self, block: bytes) -> tuple[bytes, bytes]:
+        """Return the content key and the id of the key that unwrapped it."""
         protected, enc, ciphertext = _split(block)
         kid = decode(protected)
         if not isinstance(kid, dict) or kid.keys() != {HEADER_ALG, HEADER_KID}:
@@ -108,7 +119,7 @@ class Opener:
         content_key: bytes = suite.hpke.decrypt(enc + ciphertext, key.hpke_key, info=info)
         if len(content_key) != CONTENT_KEY_BYTES:
             raise SealingError()
-        return content_key
+        return content_key, key.public_key.key_id
 
 
 def _split(block: bytes) -> tuple[bytes, bytes, bytes]:

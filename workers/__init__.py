@@ -4,12 +4,12 @@ A worker process is ``Worker(settings, broker).run()``; everything heavy is impo
 
 >>> from ephemeralml.workers import epoch_at
 >>> epoch_at(now=1_800_000_000, epoch_seconds=86_400)
-20834
+21334016
 """
 
 from __future__ import annotations
 
-from .fleet_key import epoch_at
+from ..attestation.key_release.epochs import epoch_at
 from .settings import WorkerSettings, worker_settings
 
 __all__ = ["WorkerSettings", "epoch_at", "worker_settings"]

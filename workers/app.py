@@ -57,6 +57,7 @@ class Worker:
         self._started = time.perf_counter()
         self._task: JobTask | None = None
         self._boot_done: Boot | None = None
+        self._said = ""
         self._stopping = threading.Event()
         with broker_running(self.broker) as broker:
             self.broker = broker
@@ -107,7 +108,7 @@ class Worker:
                 return 0
 
     def _open(self, boot: Boot, identity: WorkerIdentity) -> None:
-        pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic)
+        pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic, boot.ring)
         self._publisher = ReplyPublisher(self.broker)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
@@ -131,16 +132,31 @@ class Worker:
         state.should_stop = code
 
     def _renew(self, boot: Boot, watch: PolicyWatch) -> None:
-        """Announce again in time; a failure is tried again until the announcement has expired."""
+        """Look after the keys, and announce again in time or when the key has changed.
+
+        A failure is tried again; the announcement that stands expires meanwhile.
+        """
         period = self.settings.announcement_seconds / 2
-        while not self._stopping.wait(period):
-            try:
-                boot.renew()
+        due = time.monotonic() + period
+        while True:
+            self._tried(boot.tend_keys)
+            if (boot.ring.moved.is_set() or time.monotonic() >= due) and self._tried(boot.renew):
                 watch.step()
-                period = self.settings.announcement_seconds / 2
-            except Error as error:
-                self.say(f"not announced again yet: {error}")
-                period = min(60.0, period)
+                due = time.monotonic() + period
+            if self._stopping.wait(self.settings.key_poll_seconds):
+                return
+
+    def _tried(self, step: Callable[[], object]) -> bool:
+        """Run a step and return whether it went well; a new reason why not is said once."""
+        try:
+            step()
+        except Error as error:
+            if error.code != self._said:
+                self.say(f"keys: {error}; tried again")
+            self._said = error.code
+            return False
+        self._said = ""
+        return True
 
     def _on_stopping(self, **_: Any) -> None:
         self.say("stopping: no new messages are taken; finishing what is in work")

@@ -18,19 +18,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ..attestation.announced import Announced, judge_announcement
 from ..attestation.key_release.aws import AwsKms
 from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
+from ..attestation.key_release.epochs import EpochRules
+from ..attestation.key_release.order_store import read_orders
+from ..attestation.key_release.orders import Order
 from ..attestation.models import check_model
 from ..attestation.policy import TrustPolicy
 from ..attestation.verify import endorsements_for
 from ..broker_config.blobs import BlobStore
 from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity, archive_name, newest_prefix
 from ..wire.encoding import sha256
-from ..wire.errors import ConfigurationError
+from ..wire.errors import ConfigurationError, KeyReleaseError
 from ..wire.keys import PublicKey
 from ..wire.opening import Opener
 from .attesters import make_attester
 from .engines import MicroBatcher, load_engine
-from .fleet_key import FleetKey, FleetKeys, epoch_at
+from .fleet_key import FleetKey, FleetKeys
 from .identity import WorkerIdentity
+from .key_ring import KeyRing
 from .models.open import LoadedModel, open_package
 from .policy import worker_policy
 from .runner import EmbedRunner
@@ -82,7 +86,18 @@ class Boot:
         self._identity: WorkerIdentity
         self._announcement: Announcement
         self._judged_under: TrustPolicy | None = None
-        self._adopted: dict[bytes, bytes] = {}
+        self._refused_orders: set[str] = set()
+        self._rules = EpochRules(settings.epoch_seconds, settings.announcement_seconds, settings.job_seconds)
+        self.ring = KeyRing(
+            settings.pool,
+            blobs,
+            self.opener,
+            self._rules,
+            keys=self._fleet_keys,
+            orders=self._orders,
+            now=now,
+            say=say,
+        )
         self._lock = threading.Lock()
 
     def run(self) -> WorkerIdentity:
@@ -95,7 +110,7 @@ class Boot:
             self._take_policy()
             self._attester = make_attester(self.settings)
         with self.stages.stage("release"):
-            fleet_key = self._obtain()
+            fleet_key = self.ring.open()
         with self.stages.stage("model"):
             self._model = self._open_model()
         with self.stages.stage("load"):
@@ -103,13 +118,31 @@ class Boot:
         with self.stages.stage("announce"):
             return self._announce(fleet_key)
 
+    def tend_keys(self) -> None:
+        """Obey new orders and follow the epochs; ``ring.moved`` says whether a new announcement is due.
+
+        Without a key to announce, the standing announcement is withdrawn: nobody should seal to what was
+        revoked.
+
+        :raises Error: see :meth:`.key_ring.KeyRing.poll`; what could be done was done.
+        """
+        self._take_policy()
+        try:
+            self.ring.poll()
+        finally:
+            if self.ring.current is None:
+                self.blobs.delete(newest_prefix(self.settings.pool) + self.worker_id.hex())
+
     def renew(self) -> WorkerIdentity:
         """Announce again with fresh evidence, under the current epoch's fleet key.
 
         :raises Error: why not; the last announcement stands until it expires.
         """
         self._take_policy()
-        return self._announce(self._obtain())
+        current = self.ring.current
+        if current is None or self.ring.behind:
+            raise KeyReleaseError("FLEET_KEY_BEHIND", "the current epoch's key is not there yet")
+        return self._announce(current)
 
     def reconsider(self) -> WorkerIdentity:
         """Return who this worker is under the policy in force; a changed policy is held against it first.
@@ -124,8 +157,8 @@ class Boot:
         with self._lock:
             if in_force.policy is not self._judged_under:
                 found = self._judged(self._announcement, in_force.policy)
-                for wrapped, birth in self._adopted.items():
-                    self._check_birth_under(birth, wrapped, in_force.policy)
+                for stored in self.ring.births:
+                    self._check_birth_under(stored.birth, stored.wrapped, in_force.policy)
                 self._judged_under = in_force.policy
                 mode = found.appraisal.security_mode
                 self._identity = replace(self._identity, security_mode=mode, policy_version=in_force.label)
@@ -162,18 +195,38 @@ class Boot:
             deadline_s=settings.kms_deadline_seconds,
         )
 
-    def _obtain(self) -> FleetKey:
-        """Return the current epoch's key; the last epoch's may open too, while its jobs are in flight."""
+    @contextmanager
+    def _fleet_keys(self) -> Iterator[FleetKeys]:
+        """Reach the KMS for fleet keys; the connections are dropped afterwards."""
         settings = self.settings
         release = self._kms(settings.fleet_key_id)
-        keys = FleetKeys(settings.pool, settings.suite, self.blobs, release, self._certify, self._check_birth)
-        epoch = epoch_at(self.now(), settings.epoch_seconds)
-        current = keys.obtain(epoch)
-        for key in (current, keys.adopt(epoch - 1)):
-            if key is not None:
-                self.opener.add(key.private_key)
-        release.close()
-        return current
+        try:
+            yield FleetKeys(
+                settings.pool,
+                settings.suite,
+                self.blobs,
+                release,
+                self._rules,
+                self._certify,
+                self._check_birth,
+            )
+        finally:
+            release.close()
+
+    def _orders(self) -> list[Order]:
+        """Return the orders to obey, under the policy in force."""
+        orders, refused = read_orders(
+            self.blobs,
+            self.settings.pool,
+            self._in_force.policy,
+            newest_epoch=self._rules.newest(self.now()),
+            now=int(self.now()),
+        )
+        for name, code in refused:
+            if name not in self._refused_orders:
+                self._refused_orders.add(name)
+                self.say(f"keys: an order was refused: {code}")
+        return orders
 
     def _certify(self, epoch: int, public_key: PublicKey, wrapped: bytes) -> bytes:
         return make_birth(
@@ -187,12 +240,7 @@ class Boot:
         )
 
     def _check_birth(self, birth: bytes, wrapped: bytes) -> BirthCertificate:
-        certificate = self._check_birth_under(birth, wrapped, self._in_force.policy)
-        with self._lock:
-            self._adopted[wrapped] = birth
-            while len(self._adopted) > 2:  # this epoch's and the last one's
-                self._adopted.pop(next(iter(self._adopted)))
-        return certificate
+        return self._check_birth_under(birth, wrapped, self._in_force.policy)
 
     def _check_birth_under(self, birth: bytes, wrapped: bytes, policy: TrustPolicy) -> BirthCertificate:
         return verify_birth(
@@ -276,4 +324,6 @@ class Boot:
         )
         with self._lock:
             self._announcement, self._identity, self._judged_under = announcement, identity, in_force.policy
+        if self.ring.current is fleet_key:
+            self.ring.moved.clear()
         return identity

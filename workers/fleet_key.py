@@ -9,29 +9,47 @@ host planted, or an old epoch's blob put back, is refused.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from ..attestation.key_release.birth import BirthCertificate
+from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.protocol import KeyRelease
+from ..attestation.key_release.stored import StoredKey, claim_name, key_name
 from ..broker_config.blobs import BlobStore
-from ..wire.encoding import decode, encode
-from ..wire.errors import KeyReleaseError, MalformedError
+from ..wire.errors import DeliveryError, KeyReleaseError
 from ..wire.keys import PublicKey, SuiteName
 from ..wire.private_keys import PrivateKey
 
-VERSION: Final = 1
-MAX_STORED_BYTES: Final = 131_072
+CLAIM_SECONDS: Final = 3.0
+"""How long others wait for the worker that said it would make the key; then they make one too."""
+
+CLAIM_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True)
 class FleetKey:
-    """A fleet key in use: private half, epoch (counted from 1), its stored birth certificate."""
+    """A fleet key in use: private half, epoch, and how it is stored.
+
+    :param created_at: Unix seconds.
+    """
 
     private_key: PrivateKey = field(repr=False)
     epoch: int
-    birth: bytes
+    stored: StoredKey = field(repr=False)
+    created_at: int
+
+    @property
+    def birth(self) -> bytes:
+        """Its stored birth certificate."""
+        return self.stored.birth
+
+    @property
+    def key_id(self) -> bytes:
+        """Its key id, 32 bytes."""
+        return self.private_key.public_key.key_id
 
 
 @dataclass(frozen=True)
@@ -40,23 +58,31 @@ class FleetKeys:
 
     :param certify: makes a birth certificate for (epoch, public key, wrapped blob).
     :param check: verifies and appraises a stored certificate against the wrapped blob.
+    :param monotonic: :param sleep: clock and pause, in seconds.
     """
 
     pool: str
     suite: SuiteName
     blobs: BlobStore
     release: KeyRelease
+    rules: EpochRules
     certify: Callable[[int, PublicKey, bytes], bytes]
     check: Callable[[bytes, bytes], BirthCertificate]
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
     def obtain(self, epoch: int) -> FleetKey:
         """Return the epoch's key, making it when nobody has.
 
-        :raises KeyReleaseError: the KMS refused, or the stored key is not what its certificate says.
+        :raises KeyReleaseError: the KMS refused, or the stored key is not what its certificate says:
+            ``FLEET_KEY_EPOCH``, ``FLEET_KEY_TIME``, ``FLEET_KEY_MISMATCH``, ``FLEET_KEY_GONE``.
+        :raises MalformedError: ``FLEET_KEY_FORM`` and those of the decoder.
         :raises VerificationError: the birth certificate is not genuine.
         :raises AppraisalError: it was made by a worker that the policy does not want.
         """
         stored = self._stored(epoch)
+        if stored is None and not self._claim(epoch):
+            stored = self._await(epoch)
         if stored is None:
             made = self._make(epoch)
             if made is not None:
@@ -64,7 +90,7 @@ class FleetKeys:
             stored = self._stored(epoch)
             if stored is None:
                 raise KeyReleaseError("FLEET_KEY_GONE", "the fleet key vanished while it was adopted")
-        return self._adopt(epoch, *stored)
+        return self._adopt(epoch, stored)
 
     def adopt(self, epoch: int) -> FleetKey | None:
         """Return an epoch's key when there is one; never makes it.
@@ -72,42 +98,55 @@ class FleetKeys:
         :raises Error: as :meth:`obtain`.
         """
         stored = self._stored(epoch)
-        return None if stored is None else self._adopt(epoch, *stored)
+        return None if stored is None else self._adopt(epoch, stored)
+
+    def _claim(self, epoch: int) -> bool:
+        """Return whether this worker should make the key: a hint that spares the KMS a crowd's calls."""
+        return self.blobs.put_if_absent(claim_name(self.pool, epoch), b"\x01")
+
+    def _await(self, epoch: int) -> StoredKey | None:
+        end = self.monotonic() + CLAIM_SECONDS
+        while (stored := self._stored(epoch)) is None and self.monotonic() < end:
+            self.sleep(CLAIM_POLL_SECONDS)
+        return stored
 
     def _make(self, epoch: int) -> FleetKey | None:
         data_key = self.release.generate_data_key(self._context(epoch))
         private_key = PrivateKey.from_seed(self.suite, data_key.plaintext)
         birth = self.certify(epoch, private_key.public_key, data_key.wrapped)
-        if not self.blobs.put_if_absent(self._name(epoch), encode([VERSION, data_key.wrapped, birth])):
+        stored = StoredKey(data_key.wrapped, birth)
+        # What this TEE would not adopt from another must not come from it either.
+        certificate = self._checked(epoch, stored)
+        if not self.blobs.put_if_absent(key_name(self.pool, epoch), stored.encode()):
             return None
-        return FleetKey(private_key, epoch, birth)
+        return FleetKey(private_key, epoch, stored, certificate.created_at)
 
-    def _adopt(self, epoch: int, wrapped: bytes, birth: bytes) -> FleetKey:
-        certificate = self.check(birth, wrapped)
-        if certificate.epoch != epoch:
-            raise KeyReleaseError("FLEET_KEY_EPOCH", "the stored fleet key is of another epoch")
-        seed = self.release.decrypt(wrapped, self._context(epoch))
+    def _adopt(self, epoch: int, stored: StoredKey) -> FleetKey:
+        certificate = self._checked(epoch, stored)
+        seed = self.release.decrypt(stored.wrapped, self._context(epoch))
         private_key = PrivateKey.from_seed(certificate.public_key.suite, seed)
         if private_key.public_key != certificate.public_key:
             raise KeyReleaseError("FLEET_KEY_MISMATCH", "the released key is not the certified one")
-        return FleetKey(private_key, epoch, birth)
+        return FleetKey(private_key, epoch, stored, certificate.created_at)
 
-    def _stored(self, epoch: int) -> tuple[bytes, bytes] | None:
-        name = self._name(epoch)
+    def _checked(self, epoch: int, stored: StoredKey) -> BirthCertificate:
+        certificate = self.check(stored.birth, stored.wrapped)
+        if certificate.epoch != epoch:
+            raise KeyReleaseError("FLEET_KEY_EPOCH", "the stored fleet key is of another epoch")
+        if not self.rules.born_in_its_period(epoch, certificate.created_at):
+            raise KeyReleaseError("FLEET_KEY_TIME", "the stored fleet key was not made in its epoch's time")
+        return certificate
+
+    def _stored(self, epoch: int) -> StoredKey | None:
+        name = key_name(self.pool, epoch)
         if not self.blobs.exists(name):
             return None
-        match decode(self.blobs.get(name), max_bytes=MAX_STORED_BYTES):
-            case [1, bytes() as wrapped, bytes() as birth]:
-                return wrapped, birth
-        raise MalformedError("WRONG_TYPE", "the stored fleet key is not of its form")
-
-    def _name(self, epoch: int) -> str:
-        return f"fleet/{self.pool}/{epoch}"
+        try:
+            return StoredKey.decode(self.blobs.get(name))
+        except DeliveryError as error:
+            if error.code == "BLOB_MISSING":
+                return None
+            raise
 
     def _context(self, epoch: int) -> dict[str, str]:
         return {"purpose": "fleet", "pool": self.pool, "epoch": str(epoch)}
-
-
-def epoch_at(now: float, epoch_seconds: int) -> int:
-    """Return the epoch that ``now`` (Unix seconds) falls in."""
-    return int(now) // epoch_seconds + 1

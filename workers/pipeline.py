@@ -38,6 +38,31 @@ class Runner(Protocol):
         """Return, for each job in order, its outputs or what went wrong with it."""
 
 
+class JobKeys(Protocol):
+    """Knows which keys may open jobs."""
+
+    def refusal(self, key_id: bytes, since: float) -> str:
+        """Return why no job of this key is opened, as a code; ``""`` when it may be tried.
+
+        :param since: when the message was taken, monotonic seconds.
+        :raises DeliveryError: that cannot be told now; the message must come again.
+        """
+
+    def opened(self, key_id: bytes, not_after: int) -> None:
+        """Note a job that was opened with this key, and its deadline (Unix seconds)."""
+
+
+class OpenersKeys:
+    """Leaves it to the opener which keys may open."""
+
+    def refusal(self, key_id: bytes, since: float) -> str:
+        """See :class:`JobKeys`; refuses none."""
+        return ""
+
+    def opened(self, key_id: bytes, not_after: int) -> None:
+        """See :class:`JobKeys`; notes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A reply and the queue it goes to."""
@@ -78,6 +103,7 @@ class Pipeline:
     runner: Runner
     unix: Callable[[], float]
     monotonic: Callable[[], float]
+    keys: JobKeys = field(default_factory=OpenersKeys)
     _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
     _finished_bytes: int = 0
     _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
@@ -87,9 +113,11 @@ class Pipeline:
         """Run what a pack asks for and return one reply per job whose header can be read.
 
         :raises MalformedError: when the pack as a whole cannot be read.
+        :raises DeliveryError: a key could not be looked for; the pack must come again.
         """
+        since = self.monotonic()
         pool, sealed_jobs = decode_jobs(pack)
-        works = [work for sealed in sealed_jobs if (work := self._read(pool, sealed)) is not None]
+        works = [work for sealed in sealed_jobs if (work := self._read(pool, sealed, since)) is not None]
         self._run([work for work in works if work.reply is None])
         return [Reply(work.header.reply_to, work.reply) for work in works if work.reply is not None]
 
@@ -102,7 +130,7 @@ class Pipeline:
 
     # ---------------------------------------------------------------- before
 
-    def _read(self, pool: str, sealed: SealedJob) -> _Work | None:
+    def _read(self, pool: str, sealed: SealedJob, since: float) -> _Work | None:
         try:
             header = JobHeader.decode(sealed.header)
         except MalformedError:
@@ -113,18 +141,20 @@ class Pipeline:
         if work.reply is not None:
             return work
         try:
-            self._open(work, pool, sealed)
+            self._open(work, pool, sealed, since)
         except Refusal as refusal:
             self._finish(work, self._outcome(work, refusal.status, refusal.code))
         return work
 
-    def _open(self, work: _Work, pool: str, sealed: SealedJob) -> None:
+    def _open(self, work: _Work, pool: str, sealed: SealedJob, since: float) -> None:
         header = work.header
         if header.pool != self.identity.pool or pool != self.identity.pool:
             raise Refusal("rejected", "WRONG_POOL")
         now = self.unix()
         if header.not_after < now:
             raise Refusal("expired", "EXPIRED")
+        if code := self.keys.refusal(header.key_id, since):
+            raise Refusal("rejected", code)
         try:
             work.request = self.opener.open(sealed.header, sealed.sealed)
         except Error:
@@ -135,6 +165,7 @@ class Pipeline:
             raise Refusal("rejected", "MALFORMED_JOB") from None
         if job.not_after != header.not_after:
             raise Refusal("rejected", "DEADLINE_MISMATCH")
+        self.keys.opened(header.key_id, header.not_after)
         if job.model != self.identity.model.id:
             raise Refusal("rejected", "WRONG_MODEL")
         if job.task not in self.identity.tasks:

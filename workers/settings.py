@@ -56,8 +56,14 @@ class WorkerSettings(BaseSettings):
     concurrency: int = Field(default=2, ge=1, le=64, description="Packs in work at once")
 
     suite: SuiteName = "xwing"
-    epoch_seconds: int = Field(default=86_400, ge=60)
-    announcement_seconds: int = Field(default=43_200, ge=10, description="Announce again after half of it")
+    epoch_seconds: int = Field(default=86_400, ge=60, le=604_800, description="The same for all of a pool")
+    announcement_seconds: int = Field(
+        default=43_200, ge=10, le=604_800, description="Announce again after half of it"
+    )
+    job_seconds: int = Field(
+        default=86_400, ge=60, le=604_800, description="Longest job lifetime that an ended key is kept for"
+    )
+    key_poll_seconds: float = Field(default=30, ge=0.1, le=60, description="Look for orders and new epochs")
     grace_seconds: float = Field(default=25, ge=0, description="Until unpublished replies are given up")
     drain_idle_seconds: float = Field(default=3.0, gt=0)
 

@@ -13,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ephemeralml.attestation.attest.composite import BundleAttester
 from ephemeralml.attestation.key_release.aws import AwsKms, owner_data_key
-from ephemeralml.attestation.key_release.birth import BirthCertificate, make_birth
+from ephemeralml.attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
+from ephemeralml.attestation.key_release.epochs import EpochRules, epoch_at
 from ephemeralml.attestation.nitro import MeasurementSet
 from ephemeralml.attestation.policy import TrustPolicy
 from ephemeralml.attestation.policy_bundle import canonical_policy
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
+from ephemeralml.attestation.verify import endorsements_for
 from ephemeralml.broker_config.blobs import LocalBlobStore
 from ephemeralml.producer.lab import IMAGE, Lab, laboratory_policy
 from ephemeralml.receipts.claims import decode_claims
@@ -26,7 +28,7 @@ from ephemeralml.wire.errors import ConfigurationError, DeliveryError, Error
 from ephemeralml.wire.exit_codes import UNSOUND
 from ephemeralml.wire.keys import PublicKey
 from ephemeralml.workers.boot import Boot
-from ephemeralml.workers.fleet_key import FleetKeys, epoch_at
+from ephemeralml.workers.fleet_key import FleetKeys
 from ephemeralml.workers.identity import WorkerIdentity
 from ephemeralml.workers.job_task import JobTask
 from ephemeralml.workers.models import folder_files, package_model
@@ -281,11 +283,21 @@ def born_elsewhere(running: Running, image: str) -> None:
             now=int(time.time()),
         )
 
-    def check(birth: bytes, wrapped: bytes) -> BirthCertificate:
-        raise AssertionError("nothing is there to adopt")
+    policy = laboratory_policy(root.fingerprint, image, "m", bytes(32))
 
-    epoch = epoch_at(time.time(), 86_400)
-    FleetKeys("minilm", "x25519", running.blobs, release, certify, check).obtain(epoch)
+    def check(birth: bytes, wrapped: bytes) -> BirthCertificate:
+        return verify_birth(
+            birth,
+            pool="minilm",
+            wrapped=wrapped,
+            endorsements=endorsements_for(policy),
+            policy=policy,
+            now=int(time.time()),
+        )
+
+    rules = EpochRules(86_400, 43_200, 86_400)
+    keys = FleetKeys("minilm", "x25519", running.blobs, release, rules, certify, check)
+    keys.obtain(epoch_at(time.time(), 86_400))
 
 
 def test_a_key_born_where_the_policy_no_longer_looks_ends_those_who_adopted_it(running: Running) -> None:
