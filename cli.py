@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "attest": (".producer.cli.attest", "app"),
     "worker": (".workers.cli", "worker"),
     "model": (".workers.cli", "model_app"),
+    "dlq": (".producer.cli.dlq", "app"),
     "keys": (".producer.cli.keys", "app"),
     "policy": (".producer.cli.policy", "app"),
     "kms": (".producer.cli.kms", "app"),

@@ -92,7 +92,7 @@ class LeaseKeys(NamedTuple):
 
     queue: str
     unacked: str
-    index: str
+    leased: str
     deliveries: str
     bell: str
 
@@ -117,22 +117,22 @@ class Leases:
     def acknowledge(self, tag: str) -> None:
         """Forget a message for good."""
         keys = self._keys
-        self._client.eval(ACKNOWLEDGE, 3, keys.unacked, keys.index, keys.deliveries, tag)
+        self._client.eval(ACKNOWLEDGE, 3, keys.unacked, keys.leased, keys.deliveries, tag)
 
     def give_back(self, tag: str) -> None:
         """Put a message back, next in turn; its number of deliveries stays."""
         keys = self._keys
-        self._client.eval(GIVE_BACK, 4, keys.queue, keys.unacked, keys.index, keys.bell, tag)
+        self._client.eval(GIVE_BACK, 4, keys.queue, keys.unacked, keys.leased, keys.bell, tag)
 
     def give_back_due(self, lease_s: float) -> int:
         """Put back messages whose lease is older than ``lease_s`` seconds, and return how many."""
         keys = self._keys
-        script = (GIVE_BACK_DUE, 4, keys.queue, keys.unacked, keys.index, keys.bell)
+        script = (GIVE_BACK_DUE, 4, keys.queue, keys.unacked, keys.leased, keys.bell)
         return int(self._client.eval(*script, lease_s, MAX_GIVEN_BACK))
 
     def extend(self, tags: list[str]) -> int:
         """Begin the leases of messages in work anew, and return how many still stood."""
-        return int(self._client.eval(EXTEND, 1, self._keys.index, *tags)) if tags else 0
+        return int(self._client.eval(EXTEND, 1, self._keys.leased, *tags)) if tags else 0
 
 
 def put(client: Any, queue: str, item: str) -> None:

@@ -35,7 +35,7 @@ class LeaseQoS(redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message that was leased when it was taken."""
         self._taken_at[delivery_tag] = monotonic()
-        VirtualQoS.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+        VirtualQoS.append(self, message, delivery_tag)
 
     def extend(self) -> None:
         """Begin the leases of what is held anew, but of nothing that was taken too long ago."""
@@ -48,13 +48,13 @@ class LeaseQoS(redis.QoS):
         """Take a message off the broker for good."""
         with self._leases() as leases:
             leases.acknowledge(delivery_tag)
-        VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+        VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Give a message back, or forget it."""
         with self._leases() as leases:
             (leases.give_back if requeue else leases.acknowledge)(delivery_tag)
-        VirtualQoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+        VirtualQoS.ack(self, delivery_tag)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Give one message back."""
@@ -88,7 +88,7 @@ class Channel(redis.Channel):
     """Takes and leases in one step. One channel consumes one queue, under the lease of its name."""
 
     QoS = LeaseQoS
-    from_transport_options = (*redis.Channel.from_transport_options, "max_lease")
+    from_transport_options: Any = (*redis.Channel.from_transport_options, "max_lease")
     #: Seconds after which a message that is still in work is left to others.
     max_lease: float = 3600
     #: Whether the queue was empty when it was last looked at: then wait for its bell.
@@ -107,7 +107,7 @@ class Channel(redis.Channel):
         """Ask for a message, or wait for the bell where there was none."""
         keys = LeaseKeys.of(self.lease_queue)
         self._in_poll = self.client.connection
-        self._brpop_sent_at = monotonic()
+        self._brpop_sent_at = monotonic()  # type: ignore[assignment]
         if self._idle:
             self.client.connection.send_command("BRPOP", keys.bell, timeout or self.brpop_timeout)
         else:
@@ -127,8 +127,8 @@ class Channel(redis.Channel):
             self.client.connection.disconnect()
             raise
         finally:
-            self._in_poll = None
-            self._flush_brpop_reauth()
+            self._in_poll = False
+            self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
         if waited:
             raise Empty
         if taken is None:
@@ -166,13 +166,14 @@ class Transport(redis.Transport):
         """Consume by an event loop, which extends the leases of what is in work."""
         super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]
         options = connection.client.transport_options
-        previous = getattr(self.cycle, "_extend_tref", None)
+        poller: Any = self.cycle
+        previous = getattr(poller, "_extend_tref", None)
         if previous is not None:
             previous.cancel()
-        self.cycle._extend_tref = loop.call_repeatedly(options["visibility_timeout"] / 3, self._extend)
+        poller._extend_tref = loop.call_repeatedly(options["visibility_timeout"] / 3, self._extend, poller)
 
-    def _extend(self) -> None:
-        for channel in self.cycle._channels:
+    def _extend(self, poller: Any) -> None:
+        for channel in poller._channels:
             try:
                 channel.qos.extend()
             except self.connection_errors:

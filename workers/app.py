@@ -23,6 +23,7 @@ from ..broker_config.profiles import broker_running
 from ..broker_config.queues import jobs_queue
 from ..broker_config.replies import ReplyPublisher
 from ..broker_config.settings import BrokerSettings
+from ..broker_config.transport import DELIVERIES
 from ..wire.errors import Error, KeyReleaseError
 from ..wire.exit_codes import exit_code
 from .boot import Boot
@@ -62,7 +63,7 @@ class Worker:
         with broker_running(self.broker) as broker:
             self.broker = broker
             app = make_app(broker, pool=self.settings.pool)
-            app.task(name=TASK_NAME)(self._handle)
+            app.task(name=TASK_NAME, bind=True)(self._handle)
             install_gate(app, self._boot)
             worker_shutting_down.connect(self._on_stopping, weak=False)
             worker_shutdown.connect(self._on_stopped, weak=False)
@@ -84,9 +85,9 @@ class Worker:
                 return stop.code if isinstance(stop.code, int) else 1
             return int(worker.exitcode or 0)
 
-    def _handle(self, message: bytes) -> None:
+    def _handle(self, task: Any, message: bytes) -> None:
         assert self._task is not None  # noqa: S101 - the gate opens after boot
-        self._task(message)
+        self._task(message, task.request.get(DELIVERIES) or 1)
 
     def _boot(self) -> int:
         attempt = 0
@@ -113,7 +114,8 @@ class Worker:
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
         watch = PolicyWatch(boot.reconsider, partial(setattr, pipeline, "identity"), self._end, self.say)
-        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal, watch.admit)
+        attempts = self.settings.max_attempts
+        task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal, watch.admit, attempts)
         self._boot_done, self._task = boot, task
         threading.Thread(target=self._renew, args=(boot, watch), name="renew", daemon=True).start()
         threading.Thread(target=watch.watch, args=(self._stopping,), name="policy", daemon=True).start()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from ..broker_config.blobs import BlobStore, get_content, put_content
+from ..broker_config.dead_letters import DeadLetters
+from ..broker_config.ledger import Ledger
 from ..wire.encoding import sha256
-from ..wire.errors import DeliveryError, Error, MalformedError
+from ..wire.errors import DeliveryError, Error, MalformedError, VerificationError
 from ..wire.pack import PackReference, SealedReply, decode_message, encode_message, encode_replies
 from .pipeline import Pipeline
+from .redelivery import Redelivery
 
 LOG: Final = logging.getLogger("ephemeralml.worker")
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -31,6 +34,7 @@ class JobTask:
     :param inline_limit: bytes; a larger pack of replies travels through the blob store.
     :param stopping: set when the worker must give up retries (the message then stays unacknowledged).
     :param seal: answers a message that asks to seal a batch, and says whether it was one.
+    :param max_attempts: how often a job may run before it ends as failed.
     :param admit: raises when the worker may answer no more; the message then stays unacknowledged.
     """
 
@@ -41,6 +45,7 @@ class JobTask:
     stopping: threading.Event = field(default_factory=threading.Event)
     seal: Callable[[bytes], bool] = lambda _: False
     admit: Callable[[], None] = lambda: None
+    max_attempts: int = 3
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,9 +54,10 @@ class JobTask:
         """How many messages are in work right now."""
         return self._in_work
 
-    def __call__(self, message: bytes) -> None:
+    def __call__(self, message: bytes, deliveries: int = 1) -> None:
         """Answer one message.
 
+        :param deliveries: for the how manieth time it was delivered.
         :raises DeliveryError: replies could not be published before the worker was stopped, or the policy
             lets it answer no more.
         """
@@ -59,26 +65,51 @@ class JobTask:
         with self._lock:
             self._in_work += 1
         try:
-            self._answer(message)
+            self._answer(message, deliveries)
         finally:
             with self._lock:
                 self._in_work -= 1
 
-    def _answer(self, message: bytes) -> None:
+    def _answer(self, message: bytes, deliveries: int) -> None:
+        redelivery = self.redelivery()
         try:
             if self.seal(message):
                 return
-            replies = self.pipeline.answer(self._resolve(message))
-        except MalformedError as error:
-            LOG.error("a message was dropped: %s", error.code)
+            pack = self._resolve(message)
+            again = deliveries > 1
+            answered = redelivery.answer(message, pack, deliveries) if again else self._first(pack)
+        except (MalformedError, VerificationError) as error:
+            redelivery.bury(message, error.code, deliveries)
             return
+        except DeliveryError as error:
+            if error.retriable:
+                raise
+            redelivery.bury(message, error.code, deliveries)
+            return
+        LOG.info("answered %d job(s)", answered)
+
+    def _first(self, pack: bytes) -> int:
+        replies = self.pipeline.answer(pack)
         grouped: dict[str, list[SealedReply]] = defaultdict(list)
         for reply in replies:
             grouped[reply.reply_to].append(reply.sealed)
         for reply_to, sealed in grouped.items():
-            pack = encode_replies(self.pipeline.identity.pool, sealed)
-            self._retrying(lambda to=reply_to, body=pack: self.publish(to, self._body(body)))  # type: ignore[misc]
-        LOG.info("answered %d job(s)", len(replies))
+            self.send(reply_to, sealed)
+        return len(replies)
+
+    def send(self, reply_to: str, sealed: Sequence[SealedReply]) -> None:
+        """Publish replies; try until it works or the worker is stopped.
+
+        :raises DeliveryError: ``REPLY_NOT_PUBLISHED``.
+        """
+        pack = encode_replies(self.pipeline.identity.pool, sealed)
+        self._retrying(lambda: self.publish(reply_to, self._body(pack)))
+
+    def redelivery(self) -> Redelivery:
+        """Return what answers messages that come again."""
+        pool = self.pipeline.identity.pool
+        ledger, letters = Ledger(self.blobs, pool), DeadLetters(self.blobs, pool)
+        return Redelivery(self.pipeline, ledger, letters, self.send, self.max_attempts, self.pipeline.unix)
 
     def _resolve(self, message: bytes) -> bytes:
         body = decode_message(message)

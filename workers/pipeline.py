@@ -121,6 +121,34 @@ class Pipeline:
         self._run([work for work in works if work.reply is None])
         return [Reply(work.header.reply_to, work.reply) for work in works if work.reply is not None]
 
+    def give_up(self, pack: bytes, code: str) -> list[Reply]:
+        """Return a signed ``failed`` for each job of a pack without opening or running any.
+
+        :param code: why, a stable code.
+        :raises MalformedError: when the pack as a whole cannot be read.
+        """
+        replies = []
+        for sealed in decode_jobs(pack)[1]:
+            try:
+                work = _Work(sealed.header, JobHeader.decode(sealed.header))
+            except MalformedError:
+                continue
+            with self._lock:
+                work.reply = self._finished.get(sha256(sealed.header))
+            if work.reply is None:
+                self._finish(work, self._outcome(work, "failed", code))
+            if work.reply is not None:
+                replies.append(Reply(work.header.reply_to, work.reply))
+        return replies
+
+    @staticmethod
+    def reply_to(sealed: SealedJob) -> str | None:
+        """Return where a job's reply goes, or None where its header cannot be read."""
+        try:
+            return JobHeader.decode(sealed.header).reply_to
+        except MalformedError:
+            return None
+
     def forget(self) -> None:
         """Drop keys and stored replies (best effort)."""
         self.opener.forget()

@@ -53,6 +53,7 @@ class WorkerSettings(BaseSettings):
     backend: Literal["openvino", "torch", "noop"] = "openvino"
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(default=0, ge=0, le=256, description="0: as many as the machine has")
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Runs of a job before it ends as failed")
     concurrency: int = Field(default=2, ge=1, le=64, description="Packs in work at once")
 
     suite: SuiteName = "xwing"

@@ -38,10 +38,10 @@ def test_a_message_is_never_nowhere(broker: BrokerSettings) -> None:
         assert taken is not None
         _, tag, deliveries = taken
         assert deliveries == 1
-        assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.index)) == (0, 1, 1)
+        assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.leased)) == (0, 1, 1)
         assert take(client) is None
         Leases(client, QUEUE).give_back(tag.decode())
-        assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.index)) == (1, 0, 0)
+        assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.leased)) == (1, 0, 0)
 
 
 def test_deliveries_are_counted_until_it_is_acknowledged(broker: BrokerSettings) -> None:
@@ -67,7 +67,7 @@ def test_leases_run_out_on_the_servers_clock_and_can_be_extended(broker: BrokerS
         for tag in tags:
             put(client, QUEUE, entry(tag))
             take(client)
-        client.zadd(KEYS.index, {tag: time.time() - 100 for tag in tags})
+        client.zadd(KEYS.leased, {tag: time.time() - 100 for tag in tags})
         assert leases.extend([tags[1], "gone"]) == 1
         assert leases.give_back_due(60) == 2
         assert leases.give_back_due(60) == 0

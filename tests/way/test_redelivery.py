@@ -1,0 +1,236 @@
+"""Messages that come again: poison is found, neighbours are answered, dead letters are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ephemeralml.broker_config.blobs import put_content
+from ephemeralml.broker_config.dead_letters import DeadLetter, DeadLetters
+from ephemeralml.broker_config.ledger import Ledger, message_id
+from ephemeralml.producer.inputs import InputItem
+from ephemeralml.producer.judge import JobResult, Judge
+from ephemeralml.producer.ticket import Ticket
+from ephemeralml.receipts.outcome import peek_outcome
+from ephemeralml.wire.encoding import encode, sha256
+from ephemeralml.wire.errors import DeliveryError, EngineError, MalformedError
+from ephemeralml.wire.job import Job, Output
+from ephemeralml.wire.opening import Opener
+from ephemeralml.wire.pack import PackReference, SealedReply, decode_message, decode_replies, encode_message
+from ephemeralml.workers.job_task import JobTask
+from ephemeralml.workers.pipeline import Pipeline
+
+from .harness import POOL, Stand, run
+
+ITEMS = [InputItem(f"id-{i}", (f"text {i}",), {"kill": True} if i == 2 else {}) for i in range(5)]
+
+
+class KilledError(BaseException):
+    """The worker died: nothing below the broker may handle it."""
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    made = Stand(tmp_path)
+    yield made
+    made.close()
+
+
+class Host:
+    """Carries one message to workers that may die, and replies back."""
+
+    def __init__(self, stand: Stand, ticket: Ticket, body: bytes) -> None:
+        self.stand, self.ticket, self.body = stand, ticket, body
+        self.deliveries = 0
+        self.replies: list[SealedReply] = []
+        self.started: list[str] = []
+
+    def deliver(self, pipeline: Pipeline, *, deadly: bool = True) -> bool:
+        """Deliver once; return whether it was acknowledged."""
+
+        def runner(jobs: Sequence[Job]) -> list[tuple[Output, ...] | EngineError]:
+            self.started += [str(job.inputs[0]) for job in jobs]
+            if deadly and any(job.parameters.get("kill") for job in jobs):
+                raise KilledError
+            return run(jobs)
+
+        pipeline.runner = runner
+        task = JobTask(pipeline, self.stand.blobs, self.publish, 1 << 20)
+        self.deliveries += 1
+        try:
+            task(self.body, self.deliveries)
+        except KilledError:
+            return False
+        return True
+
+    def publish(self, reply_to: str, body: bytes) -> None:
+        pack = decode_message(body)
+        assert isinstance(pack, bytes)
+        self.replies += decode_replies(pack)[1]
+
+    def until_acknowledged(self, *, fresh: bool) -> int:
+        """Deliver until a worker survives; return after how many deliveries."""
+        pipeline = self.stand.worker()
+        while not self.deliver(pipeline):
+            assert self.deliveries < 20
+            pipeline = self.stand.worker() if fresh else pipeline
+        return self.deliveries
+
+    def ends(self) -> dict[str, JobResult]:
+        """Judge all replies as the client does, and hold it to one end for each job."""
+        judge = Judge(self.ticket.head, self.stand.client.trust, Opener([self.ticket.reply_key], "result"))
+        ends: dict[str, JobResult] = {}
+        for reply in self.replies:
+            found = judge.judge(self.ticket.jobs[reply.job_id.hex()], reply, int(self.stand.now))
+            before = ends.setdefault(found.custom_id, found)
+            assert (before.status, before.outcome) == (found.status, found.outcome)
+        return ends
+
+
+def host_of(stand: Stand, items: Sequence[InputItem] = ITEMS) -> Host:
+    ticket = stand.plan(*items)
+    (pack,) = ticket.pending_packs.values()
+    return Host(stand, ticket, encode_message(pack))
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_job_that_kills_workers_ends_as_failed_and_harms_no_neighbour(stand: Stand, fresh: bool) -> None:
+    host = host_of(stand)
+    assert host.until_acknowledged(fresh=fresh) == 4
+    ends = host.ends()
+    assert {name: end.status for name, end in ends.items()} == {
+        "id-0": "succeeded",
+        "id-1": "succeeded",
+        "id-2": "failed",
+        "id-3": "succeeded",
+        "id-4": "succeeded",
+    }
+    assert ends["id-2"].code == "ATTEMPTS_EXHAUSTED"
+    assert host.started.count("text 2") == 3  # the attempts that the settings allow
+    (letter,) = DeadLetters(stand.blobs, POOL).list()
+    assert (letter.code, letter.deliveries, letter.jobs, letter.message) == (
+        "ATTEMPTS_EXHAUSTED",
+        4,
+        1,
+        host.body,
+    )
+
+
+def test_a_neighbour_runs_once_only_from_the_second_delivery_on(stand: Stand) -> None:
+    host = host_of(stand)
+    host.until_acknowledged(fresh=True)
+    assert host.started.count("text 0") == 2
+    assert host.started.count("text 4") == 2
+
+
+def test_what_came_again_through_no_fault_of_its_own_is_answered(stand: Stand) -> None:
+    host = host_of(stand)
+    assert not host.deliver(stand.worker())
+    assert host.deliver(stand.worker(), deadly=False)
+    assert {end.status for end in host.ends().values()} == {"succeeded"}
+    assert not list(stand.blobs.list(f"ledger/{POOL}/"))
+    assert not list(DeadLetters(stand.blobs, POOL).list())
+
+
+def test_a_stored_reply_is_sent_again_by_another_worker(stand: Stand) -> None:
+    """A worker dies after the ledger holds a reply: the next one sends that, byte for byte."""
+    host = host_of(stand)
+    host.deliver(stand.worker())
+    host.deliver(stand.worker())
+    first = {reply.job_id: reply for reply in host.replies}
+    assert len(first) == 2
+    host.replies.clear()
+    host.deliver(stand.worker(), deadly=False)
+    again = {reply.job_id: reply for reply in host.replies}
+    assert {ident: again[ident] for ident in first} == first
+
+
+def test_a_requeued_dead_letter_keeps_the_ends_that_jobs_have(stand: Stand) -> None:
+    host = host_of(stand)
+    host.until_acknowledged(fresh=True)
+    before = host.ends()
+    host.deliveries = 1  # the broker counts anew; a message that comes a second time is looked up
+    host.deliver(stand.worker(), deadly=False)
+    assert host.ends() == before
+
+
+def test_junk_in_the_ledger_makes_a_job_run_again(stand: Stand) -> None:
+    host = host_of(stand)
+    host.deliver(stand.worker())
+    for job in host.ticket.jobs.values():
+        Ledger(stand.blobs, POOL).finish(message_id(host.body), bytes.fromhex(job.header_hash), b"junk")
+    host.deliver(stand.worker(), deadly=False)
+    assert {end.status for end in host.ends().values()} == {"succeeded"}
+
+
+def test_a_message_that_keeps_coming_back_ends(stand: Stand) -> None:
+    """Whatever kills workers before a job is even started."""
+    host = host_of(stand)
+    host.deliveries = 30
+    host.deliver(stand.worker(), deadly=False)
+    assert {end.code for end in host.ends().values()} == {"ATTEMPTS_EXHAUSTED"}
+    assert not host.started
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not a message", "CBOR_TRUNCATED"),
+        (encode_message(b"not a pack"), "CBOR_TRUNCATED"),
+        (encode_message(PackReference(sha256(b"gone"), 4)), "BLOB_MISSING"),
+    ],
+)
+@pytest.mark.parametrize("deliveries", [1, 2])
+def test_what_nobody_can_read_is_kept_as_a_dead_letter(
+    stand: Stand, body: bytes, code: str, deliveries: int
+) -> None:
+    JobTask(stand.pipeline, stand.blobs, lambda *_: None, 1 << 20)(body, deliveries)
+    (letter,) = DeadLetters(stand.blobs, POOL).list()
+    assert (letter.message, letter.code, letter.jobs) == (body, code, 0)
+
+
+def test_a_tampered_blob_is_kept_too(stand: Stand) -> None:
+    digest = put_content(stand.blobs, b"pack")
+    stand.blobs.put(f"sha256/{digest}", b"pock")
+    message = encode_message(PackReference(bytes.fromhex(digest), 4))
+    JobTask(stand.pipeline, stand.blobs, lambda *_: None, 1 << 20)(message)
+    assert [letter.code for letter in DeadLetters(stand.blobs, POOL).list()] == ["BLOB_TAMPERED"]
+
+
+def test_a_blob_store_that_fails_keeps_the_message_on_the_queue(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bool:
+        raise DeliveryError("BLOB_STORE_UNAVAILABLE")
+
+    host = host_of(stand)
+    monkeypatch.setattr(stand.blobs, "put_if_absent", fail)
+    host.deliveries = 1
+    with pytest.raises(DeliveryError, match="BLOB_STORE_UNAVAILABLE"):
+        host.deliver(stand.worker())
+
+
+def test_dead_letters_keep_their_form(stand: Stand) -> None:
+    letters = DeadLetters(stand.blobs, POOL)
+    letter = DeadLetter(os.urandom(40), "SOME_CODE", 7, 1_700_000_000, 2)
+    letters.add(letter)
+    letters.add(letter)
+    assert list(letters.list()) == [letter]
+    assert letters.get(letter.id) == letter
+    stand.blobs.put(f"dead/{POOL}/junk", encode([1]))
+    assert list(letters.list()) == [letter]
+    letters.remove(letter.id)
+    assert not list(letters.list())
+    with pytest.raises(MalformedError):
+        DeadLetter.decode(encode({1: 2}))
+
+
+def test_outcomes_of_given_up_jobs_name_the_job(stand: Stand) -> None:
+    host = host_of(stand)
+    host.until_acknowledged(fresh=True)
+    failed = [peek_outcome(reply.outcome) for reply in host.replies if reply.sealed is None]
+    assert {outcome.status for outcome in failed} == {"failed"}
+    assert {outcome.job_id.hex() for outcome in failed} <= set(host.ticket.jobs)
