@@ -19,7 +19,7 @@ from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.protocol import KeyRelease
 from ..attestation.key_release.stored import StoredKey, claim_name, key_name
 from ..broker_config.blobs import BlobStore
-from ..wire.errors import DeliveryError, KeyReleaseError
+from ..wire.errors import DeliveryError, Error, KeyReleaseError
 from ..wire.keys import PublicKey, SuiteName
 from ..wire.private_keys import PrivateKey
 
@@ -84,7 +84,7 @@ class FleetKeys:
         if stored is None and not self._claim(epoch):
             stored = self._await(epoch)
         if stored is None:
-            made = self._make(epoch)
+            made = self._make_claimed(epoch)
             if made is not None:
                 return made
             stored = self._stored(epoch)
@@ -109,6 +109,13 @@ class FleetKeys:
         while (stored := self._stored(epoch)) is None and self.monotonic() < end:
             self.sleep(CLAIM_POLL_SECONDS)
         return stored
+
+    def _make_claimed(self, epoch: int) -> FleetKey | None:
+        try:
+            return self._make(epoch)
+        except Error:
+            self.blobs.delete(claim_name(self.pool, epoch))  # nobody need wait for this worker
+            raise
 
     def _make(self, epoch: int) -> FleetKey | None:
         data_key = self.release.generate_data_key(self._context(epoch))
