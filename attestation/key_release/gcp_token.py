@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from ...wire.errors import ConfigurationError, Error, FetchError, KeyReleaseError, MalformedError
 from ..attest.launcher import TokenKind
@@ -19,9 +19,6 @@ from ..confidential_space.details import nonces_for
 from ..confidential_space.parse import parse
 from ..fetch.http import fetch
 from .gcp_settings import GcpSettings
-
-if TYPE_CHECKING:
-    from google.auth import identity_pool
 
 # Cloud KMS, "Authorization": the narrowest scope that may encrypt and decrypt.
 SCOPE: Final = "https://www.googleapis.com/auth/cloudkms"
@@ -92,8 +89,8 @@ def missing_extra() -> ConfigurationError:
     return ConfigurationError("EXTRA_MISSING", "Google Cloud KMS needs pip install 'ephemeralml[gcp]'")
 
 
-def _credentials(settings: GcpSettings, supplier: _Supplier, auth: Any) -> identity_pool.Credentials:
-    made: identity_pool.Credentials = auth.identity_pool.Credentials(
+def _credentials(settings: GcpSettings, supplier: _Supplier, auth: Any) -> Any:
+    return auth.identity_pool.Credentials(
         audience=settings.resource,
         subject_token_type=SUBJECT_TOKEN_TYPE,
         token_url=settings.sts_url,
@@ -101,7 +98,6 @@ def _credentials(settings: GcpSettings, supplier: _Supplier, auth: Any) -> ident
         service_account_impersonation_url=settings.impersonation_url,
         scopes=[SCOPE],
     )
-    return made
 
 
 class _Supplier:
