@@ -12,6 +12,7 @@ from .confidential_space import ConfidentialSpaceAttester
 from .launcher import SOCKET as LAUNCHER_SOCKET
 from .nitro import NitroAttester
 from .nsm_device import DEVICE as NSM_DEVICE
+from .nvidia import NvidiaAttester
 
 # Linux, Documentation/ABI/testing/configfs-tsm.
 TSM_REPORTS: Final = "/sys/kernel/config/tsm/report"
@@ -51,6 +52,8 @@ DEVICES: Final = (
     ),
 )
 
+GPU: Final = Device("nvidia", "an NVIDIA GPU", "/dev/nvidiactl", "only for GPU work: NVIDIA's driver")
+
 
 def is_here(device: Device, root: str = "/") -> bool:
     """Return whether the machine has the device. :param root: where its file system begins."""
@@ -86,6 +89,8 @@ def local_attester(platform: str, *, audience: str | None = None) -> Attester:
             if audience is None:
                 raise ConfigurationError("AUDIENCE_MISSING", "a token needs an audience: who it is for")
             return ConfidentialSpaceAttester(audience)
+        case "nvidia":
+            return NvidiaAttester()
         # PLATFORMS: tdx
         case _:
             raise ConfigurationError("UNKNOWN_PLATFORM", "no attester for this platform")

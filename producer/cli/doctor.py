@@ -7,10 +7,10 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -21,6 +21,7 @@ from ...broker_config.profiles import broker_running
 from ...broker_config.settings import BrokerSettings
 from ...wire.errors import Error
 from ...wire.exit_codes import CONFIGURATION
+from .checks import Finding
 from .common import (
     OUT,
     BrokerOption,
@@ -31,32 +32,27 @@ from .common import (
     policy_source,
     read_settings,
 )
+from .doctor_tee import clock, devices, online
 
-Verdict = Literal["ok", "warning", "problem"]
 POLICY_WARNING_DAYS: Final = 14
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check: stable code, verdict, what was seen, and what to do about it."""
-
-    code: str
-    verdict: Verdict
-    seen: str
-    fix: str = ""
 
 
 def doctor(
     policy: Annotated[Path | None, typer.Option("--policy", envvar="EPHEMERALML_POLICY")] = None,
     policy_root: PolicyRootOption = None,
     pool: Annotated[str | None, typer.Option("--pool", help="Also verify this pool's workers.")] = None,
+    ask_hosts: Annotated[
+        bool, typer.Option("--online", help="Also ask the hosts that collateral comes from, and their time.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     broker: BrokerOption = None,
     state_dir: StateOption = None,
 ) -> None:
     """Check this machine and its settings; exit 78 when something must be mended first."""
     with one_line_errors():
-        findings = list(_machine())
+        findings = [*_machine(), *devices(), *clock(time.time())]
+        if ask_hosts:
+            findings += online(time.time())
         findings += _broker(read_settings(broker, state_dir), policy, policy_root, pool)
     if as_json:
         print(json.dumps({"findings": [asdict(finding) for finding in findings]}))
@@ -64,9 +60,9 @@ def doctor(
         colours = {"ok": "green", "warning": "yellow", "problem": "red"}
         for finding in findings:
             mark = f"[{colours[finding.verdict]}]{finding.verdict:<8}[/]"
-            OUT.print(f"{mark} {finding.code:<18} {escape(finding.seen)}", soft_wrap=True)
+            OUT.print(f"{mark} {finding.code:<26} {escape(finding.seen)}", soft_wrap=True)
             if finding.fix:
-                OUT.print(f"{'':<28}-> {escape(finding.fix)}", soft_wrap=True)
+                OUT.print(f"{'':<36}-> {escape(finding.fix)}", soft_wrap=True)
     if any(finding.verdict == "problem" for finding in findings):
         raise typer.Exit(CONFIGURATION)
 
