@@ -25,15 +25,19 @@ from ephemeralml.attestation.nitro.show import show
 from ephemeralml.attestation.nitro.verify import verify
 from ephemeralml.attestation.policy import TrustPolicy, load_policy
 from ephemeralml.attestation.policy_bundle import open_policy_bundle
+from ephemeralml.attestation.show import guess_platform
+from ephemeralml.attestation.show import show as show_any
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.strict_json import read_json
 from ephemeralml.attestation.verify import endorsements_for
+from ephemeralml.wire.errors import MalformedError
 from ephemeralml.wire.keys import PublicKey
 from ephemeralml.wire.private_keys import PrivateKey
 
 from ..attestation.nitro.forge import NOW, make_document
 from ..attestation.nitro.fuzz_target import chain
 from ..attestation.policy import samples as bundles
+from .seeds import recorded
 from .target import Target
 
 # The registers of the documents that tests/attestation/nitro/forge.py makes.
@@ -178,7 +182,23 @@ def _answering(answer: bytes) -> Ioctl:
     return ioctl
 
 
+def _show(data: bytes) -> None:
+    """What a person is shown of hostile evidence: words, without control characters."""
+    platform = guess_platform(data)
+    if platform is None:
+        raise MalformedError("UNKNOWN_FORMAT")
+    for label, words in show_any(platform, data):
+        assert label.isprintable()
+        assert words.isprintable()
+
+
+def _shown() -> list[bytes]:
+    chain_of = parse(make_document(chain()))
+    return [chain_of.raw, _JWT, *recorded("gcp-cs/*.jwt"), *recorded("nitro/*_prod*.bin")]
+
+
 TARGETS = (
+    Target("show", _shown, _show),
     Target("nitro-signed", _nitro_payloads, _nitro_signed),
     Target("nsm", lambda: [cbor2.dumps(answer) for answer in _ANSWERS], _nsm),
     Target("policy", lambda: [_policy().to_json().encode()], _load_policy),
