@@ -237,7 +237,7 @@ def versioned_opaque(**changes: bytes | None) -> bytes:
 
 def measured(index: int) -> bytes:
     """Return what a good device measures at an index, counted from 0."""
-    return sha256(b"measurement %d" % index) + bytes((index,)) * 16
+    return sha256(b"measurement %d" % index) + bytes((index % 256,)) * 16
 
 
 def block(index: int, digest: bytes | None = None, *, kind: int = 1, spec: int = 1, size: int = 51) -> bytes:
@@ -321,14 +321,14 @@ def rim_signers() -> tuple[Party, ...]:
     )
 
 
-def resource(index: int, *digests: bytes, active: str = "True", **changes: str) -> str:
+def resource(at: int, /, *digests: bytes, active: str = "True", **changes: str) -> str:
     """Return one measurement of a manifest."""
     values = {
         "type": "Measurement",
-        "index": str(index),
+        "index": str(at),
         "active": active,
         "alternatives": str(len(digests)),
-        "name": f"Measurement_{index}",
+        "name": f"Measurement_{at}",
         "size": "48",
     }
     values |= changes
