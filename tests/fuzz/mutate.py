@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
@@ -50,6 +51,10 @@ DICTIONARY: Final = (
     b"..",
     b"\xef\xbb\xbf",
     b"\xed\xa0\x80",
+)
+# The heads of CBOR items with a long argument, and whatever stands before a long DER length.
+_HEAD: Final = re.compile(
+    rb"[\x18-\x1b\x38-\x3b\x58-\x5b\x78-\x7b\x98-\x9b\xb8-\xbb\xd8-\xdb]|.(?=[\x81-\x84])", re.DOTALL
 )
 _ALL_TAGS: Final = range(1 << 16)
 _MAX_WRAPS: Final = 3000
@@ -125,12 +130,8 @@ def _word(data: bytes, random: Random, _: Sequence[bytes]) -> bytes:
 
 def _length(data: bytes, random: Random, _: Sequence[bytes]) -> bytes:
     """Put an interesting number where a length may stand: after a CBOR or DER head, or anywhere."""
-    heads = [
-        place
-        for place in range(len(data) - 1)
-        if data[place] & 31 in (24, 25, 26, 27) or data[place + 1] in (0x81, 0x82, 0x83, 0x84)
-    ]
-    at = random.choice(heads) + 1 if heads and random.random() < 0.8 else _at(data, random)
+    head = _HEAD.search(data, _at(data, random)) if random.random() < 0.8 else None
+    at = _at(data, random) if head is None else head.start() + 1
     size = random.choice((1, 2, 4, 8))
     number = random.choice(INTERESTING) + random.choice((-1, 0, 0, 1))
     order = random.choice(("big", "little"))
