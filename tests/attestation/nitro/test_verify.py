@@ -138,6 +138,8 @@ FIELDS: list[tuple[str, dict[str, object], str]] = [
     ("long nonce", {"nonce": b"n" * 1025}, "OUT_OF_BOUNDS"),
     ("public key as text", {"public_key": "p"}, "WRONG_TYPE"),
     ("an unknown field", {"extra": 1}, "UNKNOWN_FIELD"),
+    ("a NitroTPM's registers", {"pcrs": ..., "nitrotpm_pcrs": PCRS}, "UNKNOWN_FIELD"),
+    ("both kinds of registers", {"nitrotpm_pcrs": PCRS}, "UNKNOWN_FIELD"),
 ]
 
 
