@@ -22,6 +22,9 @@ from typing import Final
 from ..attestation.announced import judge_announcement
 from ..attestation.appraise import Appraisal
 from ..attestation.evidence import VerifiedEvidence
+from ..attestation.key_release.epochs import MAX_EPOCH
+from ..attestation.key_release.order_store import read_orders
+from ..attestation.key_release.orders import Standing
 from ..attestation.models import check_model
 from ..attestation.policy import TrustPolicy
 from ..attestation.policy_source import PolicySource
@@ -48,6 +51,8 @@ from ..wire.header import check_pool
 from ..wire.keys import PublicKey
 
 _TOKEN: Final = object()
+FLEET_SECONDS: Final = 60
+"""How long a judged fleet is sealed to without another look at what its workers announce."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class VerifiedFleet:
     """A pool whose key may be sealed to; made by :meth:`Trust.fleet` only.
 
     :param workers: by SHA-256 of their evidence. :param refused: worker ids with the code that kept them out.
-    :param policy: the one that it was judged under.
+    :param policy: the one that it was judged under. :param judged_at: when, Unix seconds.
     """
 
     pool: str
@@ -76,6 +81,7 @@ class VerifiedFleet:
     refused: tuple[tuple[str, str], ...]
     policy: TrustPolicy = field(repr=False)
     token: object = field(repr=False)
+    judged_at: float = 0.0
 
     def __post_init__(self) -> None:
         if self.token is not _TOKEN:
@@ -103,11 +109,26 @@ class Trust:
         return self.policy.current(self.now())
 
     def renewed(self, fleet: VerifiedFleet) -> VerifiedFleet:
-        """Return a fleet while its policy is in force; under another one, judge the pool again.
+        """Return a fleet while its policy is in force and its key the newest; else judge the pool again.
+
+        An order that ends its epoch is seen at once, what other workers announce after a minute.
 
         :raises Error: as :meth:`fleet`.
         """
-        return fleet if fleet.policy == self.current() else self.fleet(fleet.pool)
+        policy = self.current()
+        young = 0 <= self.now() - fleet.judged_at < FLEET_SECONDS
+        if young and fleet.policy == policy and fleet.epoch > self.standing(fleet.pool, policy).through:
+            return fleet
+        return self.fleet(fleet.pool)
+
+    def standing(self, pool: str, policy: TrustPolicy) -> Standing:
+        """Return what the pool's operators have ordered, as far as the store shows it.
+
+        :raises DeliveryError: the blob store cannot be reached.
+        """
+        now = int(self.now())
+        orders, _ = read_orders(self.blobs, pool, policy, newest_epoch=MAX_EPOCH, now=now)
+        return Standing().with_orders(orders)
 
     def fleet(self, pool: str) -> VerifiedFleet:
         """Fetch, verify and appraise the announcements of a pool.
@@ -121,10 +142,12 @@ class Trust:
         accepted: dict[bytes, VerifiedWorker] = {}
         refused: list[tuple[str, str]] = []
         names = sorted(self.blobs.list(newest_prefix(check_pool(pool))))
+        revoked = self.standing(pool, policy).revoked
         for name in names:
             try:
                 worker = self._worker_from(Announcement.decode(self.blobs.get(name)), pool, policy)
                 self._check_fresh(worker, policy)
+                _check_not_revoked(worker.body, revoked)
                 accepted[worker.bundle.evidence_hash] = worker
             except Error as error:
                 refused.append((name.rsplit("/", 1)[-1], error.code))
@@ -138,7 +161,15 @@ class Trust:
             )
         newest = max(accepted.values(), key=lambda worker: (worker.body.epoch, worker.body.issued_at)).body
         return VerifiedFleet(
-            pool, newest.fleet_key, newest.epoch, newest.model, accepted, tuple(refused), policy, _TOKEN
+            pool,
+            newest.fleet_key,
+            newest.epoch,
+            newest.model,
+            accepted,
+            tuple(refused),
+            policy,
+            _TOKEN,
+            self.now(),
         )
 
     def worker_from(self, announcement: Announcement, pool: str) -> VerifiedWorker:
@@ -199,6 +230,11 @@ class Trust:
         found = judge_announcement(announcement, self.endorsements, policy, int(self.now()))
         check_model(found.body.model, policy)
         return VerifiedWorker(found.body, found.bundle, found.verified.cpu, found.appraisal)
+
+
+def _check_not_revoked(body: AnnouncementBody, revoked: Mapping[int, bytes]) -> None:
+    if body.epoch in revoked or body.fleet_key.key_id in revoked.values():
+        raise AppraisalError("KEY_REVOKED", "the announced fleet key is revoked")
 
 
 def _unknown_evidence() -> EndorsementsError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Protocol
 
-from ...broker_config.blobs import BlobStore
 from ...wire.errors import DeliveryError, Error
 from ..policy import TrustPolicy
 from .orders import Order, verify_order
@@ -14,8 +14,21 @@ MAX_ORDERS: Final = 64
 """How many are read, by the highest serials; each repeats what is still revoked."""
 
 
+class OrderBlobs(Protocol):
+    """What a blob store does for orders."""
+
+    def get(self, key: str) -> bytes:
+        """Return a blob."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with ``prefix``."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Store a blob unless one is there; return whether this call stored it."""
+
+
 def read_orders(
-    blobs: BlobStore, pool: str, policy: TrustPolicy, *, newest_epoch: int, now: int
+    blobs: OrderBlobs, pool: str, policy: TrustPolicy, *, newest_epoch: int, now: int
 ) -> tuple[list[Order], list[tuple[str, str]]]:
     """Return a pool's orders that are to be obeyed, and the names of others with the code that refuses each.
 
@@ -40,7 +53,7 @@ def read_orders(
     return good, refused
 
 
-def place_order(blobs: BlobStore, pool: str, serial: int, order: bytes) -> None:
+def place_order(blobs: OrderBlobs, pool: str, serial: int, order: bytes) -> None:
     """Put a signed order where workers look.
 
     :raises DeliveryError: the blob store cannot be reached.

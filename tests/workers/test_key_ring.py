@@ -325,7 +325,7 @@ def test_marks_of_deleted_keys_do_not_pile_up(pool: Pool) -> None:
     for _ in range(5):
         pool.now += 8 * 86_400
         ring.poll()
-    assert len(list(pool.blobs.list(f"fleet-retired/{POOL}/"))) == 2
+    assert len(list(pool.blobs.list(f"fleet-retired/{POOL}/"))) == 1
     assert epochs_stored(pool) == ring.epochs
 
 
