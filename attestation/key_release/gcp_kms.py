@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ...wire.errors import Error, KeyReleaseError
+from ...wire.errors import KeyReleaseError
 from .gcp_settings import KmsTarget
 from .gcp_token import missing_extra
 
@@ -129,10 +129,8 @@ def _channel(grpc: Any, target: KmsTarget, ca_pem: bytes | None) -> Any:
     return grpc.secure_channel(target.address, grpc.ssl_channel_credentials(ca_pem), options)
 
 
-def _refusal(error: Exception) -> Error:
+def _refusal(error: Exception) -> KeyReleaseError:
     """Return our error for one of gRPC's; its text is dropped, it may repeat the request."""
-    if isinstance(error, Error):
-        return error
     status = getattr(error, "grpc_status_code", None)
     code = getattr(status, "name", "")
     if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
@@ -143,7 +141,7 @@ def _refusal(error: Exception) -> Error:
         return KeyReleaseError("KMS_UNAVAILABLE", "the KMS is busy or cannot be reached", retriable=True)
     if code:
         return KeyReleaseError("KMS_REFUSED_REQUEST", "the KMS refused the request")
-    return KeyReleaseError("KMS_BAD_ANSWER", "the KMS's answer cannot be read")
+    return KeyReleaseError("KMS_BAD_ANSWER", "the KMS cannot be asked, or its answer cannot be read")
 
 
 def _corrupted(message: str) -> KeyReleaseError:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from ...wire.errors import ConfigurationError, Error, FetchError, KeyReleaseError, MalformedError
+from ...wire.errors import ConfigurationError, FetchError, KeyReleaseError, MalformedError
 from ..attest.launcher import TokenKind
 from ..confidential_space.details import nonces_for
 from ..confidential_space.parse import parse
@@ -59,14 +59,12 @@ def access_token(
     try:
         credentials.refresh(_Transport(allowed, timeout_s))
         token = credentials.token
-    except Error:
-        raise
     except auth.exceptions.GoogleAuthError as error:
         if isinstance(error, auth.exceptions.OAuthError | auth.exceptions.RefreshError):
             raise KeyReleaseError("KMS_DENIED", "STS or IAM does not accept this TEE's token") from None
         raise _bad_answer() from None
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
-        # The library takes the answer's members as they come.
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
+        # The library takes the answer's members as they come, and nests as deeply as they do.
         raise _bad_answer() from None
     # It becomes a header: whoever sends it must not choose more than its value.
     if not isinstance(token, str) or not 1 <= len(token) <= MAX_TOKEN_CHARACTERS or not _is_plain(token):

@@ -204,3 +204,6 @@ def test_a_damaged_cache_is_fetched_again(server: Issuer, tmp_path: Path, damage
 def test_a_cache_that_cannot_be_written_is_done_without(server: Issuer, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert len(cached(server, tmp_path / "file" / "folder", NOW).keys) == 2
+    (tmp_path / "jwks.json").mkdir()
+    assert len(cached(server, tmp_path, NOW).keys) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "jwks.json"]

@@ -240,8 +240,10 @@ class Addresses:
 
 
 @contextmanager
-def serve(google: Google, credentials: grpc.ServerCredentials | None = None) -> Iterator[Addresses]:
-    """Run the three services; the KMS with TLS where there are credentials."""
+def serve(
+    google: Google, credentials: grpc.ServerCredentials | None = None, relay: str | None = None
+) -> Iterator[Addresses]:
+    """Run the three services; the KMS with TLS where there are credentials, on a unix socket where named."""
     grpc_server = grpc.server(futures.ThreadPoolExecutor(2))
     handlers = {
         "Encrypt": _handler(google.encrypt, kms_v1.EncryptRequest, kms_v1.EncryptResponse),
@@ -251,6 +253,9 @@ def serve(google: Google, credentials: grpc.ServerCredentials | None = None) -> 
     grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     if credentials is None:
         kms = f"http://127.0.0.1:{grpc_server.add_insecure_port('127.0.0.1:0')}"
+    elif relay is not None:
+        grpc_server.add_secure_port(relay, credentials)
+        kms = relay
     else:
         kms = f"https://127.0.0.1:{grpc_server.add_secure_port('127.0.0.1:0', credentials)}"
     grpc_server.start()

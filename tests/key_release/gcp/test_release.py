@@ -13,6 +13,8 @@ import pytest
 from ephemeralml.attestation.attest.launcher import Launcher
 from ephemeralml.attestation.key_release import KeyRelease
 from ephemeralml.attestation.key_release.gcp import context_bytes, make_gcp_release, owner_data_key_gcp
+from ephemeralml.attestation.key_release.gcp_settings import STS_URL
+from ephemeralml.attestation.key_release.gcp_token import _Transport
 from ephemeralml.wire.encoding import decode
 from ephemeralml.wire.errors import ConfigurationError, Error, KeyReleaseError
 
@@ -171,6 +173,8 @@ def test_nothing_but_this_requests_token_is_sent(
         (200, b"secret-words", "KMS_BAD_ANSWER"),
         (200, b"[]", "KMS_BAD_ANSWER"),
         (200, b"null", "KMS_BAD_ANSWER"),
+        (200, b"[" * 60_000, "KMS_BAD_ANSWER"),
+        (400, b"[" * 60_000, "KMS_BAD_ANSWER"),
         (200, b"\xff", "KMS_BAD_ANSWER"),
         (200, b"{}", "KMS_BAD_ANSWER"),
         (200, b'{"access_token":"a"}', "KMS_BAD_ANSWER"),
@@ -438,6 +442,20 @@ def test_nobody_there(connect: Connect) -> None:
     release = connect(kms_endpoint="http://127.0.0.1:9", deadline_s=3)
     error = refused(release)
     assert (error.code, error.retriable) == ("KMS_UNAVAILABLE", True)
+
+
+def test_a_closed_one_is_not_asked(connect: Connect) -> None:
+    release = connect()
+    release.close()
+    assert refused(release).code == "KMS_BAD_ANSWER"
+
+
+def test_the_library_asks_no_address_of_its_own() -> None:
+    """It would look up where a workload may run; a TEE tells nobody that it is there."""
+    transport = _Transport({"https://sts.googleapis.com/v1/token"}, 1.0)
+    for url, method in (("https://iamcredentials.googleapis.com/", "POST"), (STS_URL, "GET")):
+        with pytest.raises(KeyReleaseError, match="KMS_REFUSED_REQUEST"):
+            transport(url, method)
 
 
 # --------------------------------------------------------------------- making one, and the owner's side

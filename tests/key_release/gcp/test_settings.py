@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import google.cloud
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ephemeralml.attestation.key_release.gcp import owner_data_key_gcp
-from ephemeralml.attestation.key_release.gcp_settings import GcpSettings, kms_target
+from ephemeralml.attestation.key_release.gcp_settings import KMS_HOST, GcpSettings, kms_target
 from ephemeralml.attestation.key_release.gcp_token import access_token
 from ephemeralml.wire.errors import ConfigurationError, KeyReleaseError
 
@@ -182,3 +183,30 @@ def test_the_kms_must_prove_its_name(host: str, trusted: bool) -> None:
             with pytest.raises(KeyReleaseError, match="KMS_UNAVAILABLE"):
                 wrap()
             assert google.calls == []
+
+
+@pytest.mark.parametrize("host", ["cloudkms.googleapis.com", "relay.example"])
+def test_a_relay_of_bytes_may_stand_between(tmp_path: Path, host: str) -> None:
+    """It sees TLS only, and the KMS must still prove Google's name."""
+    google = Google()
+    owner = google.give("owner")
+    key, chain = certificate(host)
+    relay = f"unix:{tmp_path}/relay.sock"
+    with serve(google, grpc.ssl_server_credentials([(key, chain)]), relay):
+
+        def wrap() -> bytes:
+            return owner_data_key_gcp(
+                KEY,
+                {},
+                access_token=owner,
+                kms_endpoint=relay,
+                ca_pem=chain,
+                timeout_s=5 if host == KMS_HOST else 0.5,
+            ).wrapped
+
+        if host == KMS_HOST:
+            assert wrap()
+        else:
+            with pytest.raises(KeyReleaseError, match="KMS_UNAVAILABLE"):
+                wrap()
+    assert google.calls == (["encrypt"] if host == KMS_HOST else [])
