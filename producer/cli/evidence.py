@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
@@ -25,6 +26,7 @@ from .judging import (
     Misuse,
     PolicyFile,
     endorsements_of,
+    octets_of,
     policy_of,
     read_file,
     time_of,
@@ -37,12 +39,30 @@ PlatformOption = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class _Bound:
+    """What the caller says that the evidence must vouch for; None where nothing is said."""
+
+    nonce: bytes | None
+    public_key: bytes | None
+
+    def check(self, found: VerifiedEvidence) -> None:
+        if self.nonce is not None and not found.details.binds_nonce(self.nonce):
+            raise AppraisalError("NONCE_MISMATCH", "the evidence does not answer this challenge")
+        if self.public_key is not None and not found.details.binds_key(self.public_key):
+            raise AppraisalError("KEY_BINDING_FAILED", "the evidence does not vouch for this key")
+
+
 def evidence(
     file: Annotated[Path, typer.Argument(help="Evidence: a Nitro document, TDX quote, token or GPU report.")],
     platform: PlatformOption = None,
     collateral: CollateralFolder = None,
     policy: PolicyFile = None,
     policy_root: PolicyRootOption = None,
+    nonce: Annotated[str | None, typer.Option(help="Challenge that it must answer, hexadecimal.")] = None,
+    public_key: Annotated[
+        str | None, typer.Option("--public-key", help="Key that it must vouch for, hexadecimal.")
+    ] = None,
     at: AtOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
@@ -54,18 +74,19 @@ def evidence(
     with verify_errors():
         now = time_of(at)
         trusted = None if policy is None else policy_of(policy, policy_root, now)
+        wanted = _Bound(octets_of(nonce, "--nonce"), octets_of(public_key, "--public-key"))
         data = read_file(file)
         report: dict[str, object] = {"genuine": None, "at": now}
         try:
-            code = _judge(data, platform, trusted, collateral, now, report)
+            code = _judge(data, platform, trusted, collateral, now, wanted, report)
         except Misuse:
             raise
         except Error as error:
-            report |= {
-                "genuine": None if isinstance(error, EndorsementsError) else False,
-                "code": error.code,
-                "detail": error.message,
-            }
+            if isinstance(error, AppraisalError):
+                report |= {"wanted": False}
+            elif not isinstance(error, EndorsementsError):
+                report |= {"genuine": False}
+            report |= {"code": error.code, "detail": error.message}
             _print(report, as_json)
             _hint(error, report)
             raise
@@ -80,6 +101,7 @@ def _judge(
     trusted: TrustPolicy | None,
     collateral: Path | None,
     now: int,
+    wanted: _Bound,
     report: dict[str, object],
 ) -> int:
     named = platform or _guess(data, trusted)
@@ -88,6 +110,7 @@ def _judge(
     report["stated_at"] = stated_time(named, data)
     found = verify_evidence(named, data, endorsements, now)
     report |= {"genuine": True} | _facts(found)
+    wanted.check(found)
     if trusted is None:
         report |= {"wanted": None, "findings": _findings(found.findings)}
         return _without_policy(found)

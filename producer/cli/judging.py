@@ -90,6 +90,16 @@ def time_of(text: str | None) -> int:
         raise misuse("--at takes Unix seconds or an ISO 8601 time") from None
 
 
+def octets_of(text: str | None, option: str) -> bytes | None:
+    """Return an option's bytes, given in hexadecimal."""
+    if text is None:
+        return None
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise misuse(f"{option} is not hexadecimal") from None
+
+
 def read_collateral(folder: Path | None) -> dict[str, bytes]:
     """Return the files of a folder by name; folders in it and hidden files are left out.
 

@@ -192,6 +192,18 @@ def test_collateral_is_taken_from_a_folder(tmp_path: Path, capsys: pytest.Captur
     assert judged(capsys, token, "--at", 1764708700, "--collateral", tmp_path)[0] == 2
 
 
+def test_what_it_must_vouch_for_is_checked(
+    simulated: Path, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = (simulated, "--policy", policy)
+    assert judged(capsys, *known, "--nonce", b"n".hex() * 32)[0] == 0
+    code, report = judged(capsys, *known, "--nonce", b"m".hex() * 32)
+    assert (code, report["genuine"], report["wanted"], report["code"]) == (2, True, False, "NONCE_MISMATCH")
+    code, report = judged(capsys, *known, "--public-key", "00" * 32)
+    assert (code, report["code"]) == (2, "KEY_BINDING_FAILED")
+    assert run("verify", "evidence", *known, "--nonce", "x") == 1
+
+
 def test_too_much_collateral_and_bad_options_are_misuse(
     tmp_path: Path, simulated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
