@@ -30,7 +30,7 @@ _MAX_MESSAGE: Final = 1000
 class Tally:
     """What came of the inputs.
 
-    :param slowest_s: seconds of the most expensive input, the best of three turns, so that a disturbance
+    :param slowest_s: seconds of the most expensive input, the best of nine turns, so that a disturbance
         of the machine does not count. :param peak_bytes: of the sampled inputs. :param total_s: CPU seconds.
     :param finding: what went wrong, and with which input; None where nothing did.
     """
@@ -81,7 +81,7 @@ def run(
         tally.total_s += cost
         tally.peak_bytes = max(tally.peak_bytes, peak)
         if tally.inputs > warm and not sampled and elapsed > tally.slowest_s:  # the first pay for imports
-            again = (_elapsed(target, data) for _ in range(2))
+            again = (_elapsed(target, data) for _ in range(8))
             tally.slowest_s = max(tally.slowest_s, min(elapsed, *again))
         if cost > MAX_INPUT_S:
             problem = problem or f"took {cost:.1f} s of CPU"
