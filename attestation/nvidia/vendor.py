@@ -68,10 +68,14 @@ def read_pem_chain(data: bytes) -> tuple[bytes, ...]:
 
     :raises MalformedError: ``BAD_CERTIFICATE``.
     """
-    if len(data) > _MAX_PEM_BYTES or not 1 <= data.count(_PEM_MARK) <= MAX_CERTIFICATES:
+    count = data.count(_PEM_MARK)
+    if len(data) > _MAX_PEM_BYTES or not 1 <= count <= MAX_CERTIFICATES:
         raise MalformedError("BAD_CERTIFICATE", "a chain is not a few certificates in PEM")
     try:
-        return tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
+        found = tuple(one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(data))
+        if len(found) != count:  # the library skips one that is cut short
+            raise ValueError("cut short")
+        return found
     except Exception:  # hostile bytes raise ValueError, warnings and a dozen other kinds in the library
         raise MalformedError("BAD_CERTIFICATE", "a certificate cannot be read") from None
 

@@ -213,7 +213,7 @@ def opaque_fields() -> dict[int, bytes]:
     }
 
 
-def opaque(fields: Mapping[int, bytes] | None = None, **changes: bytes | None) -> bytes:
+def opaque(fields: Mapping[int, bytes] | None = None, /, **changes: bytes | None) -> bytes:
     """Return opaque data; ``f6=None`` leaves a field out."""
     values: dict[int, bytes | None] = dict(opaque_fields() if fields is None else fields)
     values |= {int(name[1:]): value for name, value in changes.items()}
@@ -368,7 +368,7 @@ def make_manifest(
     listed: Sequence[bytes] | None = None,
 ) -> bytes:
     """Sign a manifest; ``edit`` changes it then, ``listed`` are the certificates beside the signature."""
-    from lxml.etree import fromstring, tostring
+    from lxml.etree import fromstring, tostring  # type: ignore[import-untyped]
     from signxml.algorithms import CanonicalizationMethod, DigestAlgorithm, SignatureMethod
     from signxml.signer import XMLSigner
 

@@ -254,7 +254,7 @@ def test_what_is_remembered_is_judged_anew() -> None:
     assert refused(driver_manifest(), now=NOW - 2 * DAY) == "COLLATERAL_NOT_YET_VALID"
 
 
-def judged(report: ReportParts | None = None, **rims: bytes) -> NvidiaDevice:
+def judged(report: ReportParts | None = None, /, **rims: bytes) -> NvidiaDevice:
     given = endorsements(rims={DRIVER_RIM: driver_manifest(), VBIOS_RIM: vbios_manifest()} | rims)
     data = make_evidence((make_report(report), leaf_first(device())))
     return NvidiaDetails.of(verify(data, given, NOW)).devices[0]

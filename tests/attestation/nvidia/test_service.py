@@ -318,27 +318,25 @@ CLAIMS: list[tuple[str, dict[str, object], str]] = [
     ("a check of tomorrow that failed", {f"{GPU}new-check": False}, f"{GPU}new-check"),
     ("firmware of another key", {f"{GPU}attestation-report-cert-chain-fwid-match": False}, "fwid-match"),
     ("a version that is not the manifest's", {f"{GPU}driver-rim-version-match": False}, "version-match"),
-    *(
-        (f"{name} {value}", {f"{GPU}{name}": value}, name)
-        for name in (
-            "arch-check",
-            "attestation-report-parsed",
-            "attestation-report-nonce-match",
-            "attestation-report-signature-verified",
-            "driver-rim-signature-verified",
-            "vbios-rim-signature-verified",
-            "driver-rim-measurements-available",
-            "vbios-rim-measurements-available",
-            "vbios-index-no-conflict",
-        )
-        for value in (False, ..., 1)
-    ),
-    *(
-        (f"{name} {value}", {f"{GPU}{name}": value}, name)
-        for name in ("attestation-report-cert-chain", "driver-rim-cert-chain", "vbios-rim-cert-chain")
-        for value in (..., True, {}, {"x-nvidia-cert-status": "expired"})
-    ),
 ]
+REQUIRED = (
+    "arch-check",
+    "attestation-report-parsed",
+    "attestation-report-nonce-match",
+    "attestation-report-signature-verified",
+    "driver-rim-fetched",
+    "driver-rim-signature-verified",
+    "driver-rim-measurements-available",
+    "vbios-rim-fetched",
+    "vbios-rim-signature-verified",
+    "vbios-rim-measurements-available",
+    "vbios-index-no-conflict",
+)
+CHAINS = ("attestation-report-cert-chain", "driver-rim-cert-chain", "vbios-rim-cert-chain")
+BAD_CHAINS: tuple[object, ...] = (..., True, {}, {"x-nvidia-cert-status": "expired"})
+BAD_CHECKS: tuple[object, ...] = (False, ..., 1)
+CLAIMS += [(f"{name} {bad}", {GPU + name: bad}, name) for name in REQUIRED for bad in BAD_CHECKS]
+CLAIMS += [(f"{name} {bad}", {GPU + name: bad}, name) for name in CHAINS for bad in BAD_CHAINS]
 
 
 @pytest.mark.parametrize(("changes", "name"), [row[1:] for row in CLAIMS], ids=[row[0] for row in CLAIMS])
@@ -349,7 +347,9 @@ def test_a_claim_that_is_not_as_it_must_be_is_an_objection(changes: dict[str, ob
 
 
 def test_the_older_claims_say_less_and_it_shows() -> None:
-    older = {f"{GPU}{name}": ... for name in ("attestation-report-cert-chain", "driver-rim-cert-chain")}
+    older: dict[str, object] = {
+        f"{GPU}{name}": ... for name in ("attestation-report-cert-chain", "driver-rim-cert-chain")
+    }
     older |= {f"{GPU}vbios-rim-cert-chain": ..., f"{GPU}attestation-report-cert-chain-fwid-match": ...}
     older |= {f"{GPU}attestation-report-cert-chain-validated": True, f"{GPU}mode": ...}
     older |= {f"{GPU}driver-rim-cert-validated": True, f"{GPU}vbios-rim-cert-validated": True}
