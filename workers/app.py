@@ -63,7 +63,12 @@ class Worker:
         with broker_running(self.broker) as broker:
             self.broker = broker
             app = make_app(broker, pool=self.settings.pool)
-            app.task(name=TASK_NAME, bind=True)(self._handle)
+
+            # Celery binds functions only: a method of ours would not be given the task.
+            def take(task: Any, message: bytes) -> None:
+                self._handle(task, message)
+
+            app.task(name=TASK_NAME, bind=True)(take)
             install_gate(app, self._boot)
             worker_shutting_down.connect(self._on_stopping, weak=False)
             worker_shutdown.connect(self._on_stopped, weak=False)
