@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
+from dataclasses import replace
 from functools import cache
 
 import cbor2
@@ -19,11 +21,14 @@ from ephemeralml.attestation.jwt import read_jwt
 from ephemeralml.attestation.key_release import ber
 from ephemeralml.attestation.key_release.birth import make_birth, verify_birth
 from ephemeralml.attestation.key_release.cms import make_enveloped, open_enveloped
+from ephemeralml.attestation.key_release.local_kms.refusals import Refusal
+from ephemeralml.attestation.key_release.local_kms.requests import read_request
+from ephemeralml.attestation.key_release.orders import Standing, make_order, verify_order
 from ephemeralml.attestation.nitro import NitroEndorsements
 from ephemeralml.attestation.nitro.parse import parse
 from ephemeralml.attestation.nitro.show import show
 from ephemeralml.attestation.nitro.verify import verify
-from ephemeralml.attestation.policy import TrustPolicy, load_policy
+from ephemeralml.attestation.policy import PoolOperator, TrustPolicy, load_policy
 from ephemeralml.attestation.policy_bundle import open_policy_bundle
 from ephemeralml.attestation.show import guess_platform
 from ephemeralml.attestation.show import show as show_any
@@ -117,6 +122,41 @@ def _birth(data: bytes) -> None:
     assert (found.epoch, found.created_at, found.public_key.key_id) == (3, NOW, _born().key_id)
 
 
+def _orders() -> list[bytes]:
+    revoked = Standing().next("minilm", "revoke", 3, b"k" * 32, NOW)
+    return [
+        make_order(order, bundles.KEY) for order in (revoked, replace(revoked, kind="rotate", revoked=()))
+    ]
+
+
+def _operated() -> TrustPolicy:
+    return TrustPolicy(version="1", operators=(PoolOperator(key=bundles.ROOT.hex(), pools=("minilm",)),))
+
+
+def _order(data: bytes) -> None:
+    verify_order(data, pool="minilm", policy=_operated(), newest_epoch=100, now=NOW)
+    assert data in _orders(), "an order that no operator signed is obeyed"
+
+
+def _kms_bodies() -> list[bytes]:
+    context = {"purpose": "fleet", "pool": "minilm"}
+    decrypt = {"CiphertextBlob": "d3JhcHBlZA==", "EncryptionContext": context}
+    recipient = {"AttestationDocument": "ZG9j", "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256"}
+    return [
+        json.dumps(decrypt).encode(),
+        json.dumps({**decrypt, "Recipient": recipient}).encode(),
+        json.dumps({"KeyId": "alias/fleet", "NumberOfBytes": 32, "Recipient": recipient}).encode(),
+    ]
+
+
+def _kms_request(data: bytes) -> None:
+    """The local KMS answers refusals of its own kind; they never leave its package."""
+    try:
+        read_request("GenerateDataKey" if b"KeyId" in data else "Decrypt", data)
+    except Refusal as refusal:
+        raise MalformedError("KMS_" + re.sub(r"(?<!^)(?=[A-Z])", "_", refusal.kind).upper()) from None
+
+
 @cache
 def _rsa() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
@@ -204,6 +244,8 @@ TARGETS = (
     Target("policy", lambda: [_policy().to_json().encode()], _load_policy),
     Target("policy-bundle", lambda: [bundles.first()], _policy_bundle),
     Target("birth", _births, _birth),
+    Target("order", _orders, _order),
+    Target("kms-request", _kms_bodies, _kms_request),
     Target("cms", _envelopes, lambda data: open_enveloped(data, _rsa())),
     Target("ber", _envelopes, lambda data: ber.read(data, max_bytes=8192)),
     Target("jwt", lambda: [_JWT], read_jwt),

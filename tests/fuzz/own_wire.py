@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from ephemeralml.wire.announcement import Announcement, AnnouncementBody
 from ephemeralml.wire.cose import decode_sign1, sign1
 from ephemeralml.wire.encoding import decode, decode_tolerant, encode
+from ephemeralml.wire.errors import MalformedError
 from ephemeralml.wire.header import JobHeader, ReplyHeader
 from ephemeralml.wire.job import Job, Response, Result
+from ephemeralml.wire.opening import Opener
 from ephemeralml.wire.pack import (
     PackReference,
     decode_jobs,
@@ -19,6 +22,7 @@ from ephemeralml.wire.pack import (
     encode_message,
     encode_replies,
 )
+from ephemeralml.wire.sealing import Sealed, Sealer
 
 from ..receipts import samples as receipts
 from ..vectors import wire_samples as samples
@@ -67,6 +71,25 @@ def _announcements() -> list[bytes]:
         Announcement(samples.announcement_body(suite).encode(), samples.bundle(), b"birth").encode()
         for suite in samples.SUITES
     ]
+
+
+@cache
+def _sealed() -> list[bytes]:
+    found = []
+    for suite in samples.SUITES:
+        sealed = Sealer(samples.public_key(suite), "job", monotonic=lambda: 0.0).seal(b"header", b"secret")
+        found.append(encode([b"header", sealed.recipient, sealed.iv, sealed.ciphertext]))
+    return found
+
+
+def _open(data: bytes) -> None:
+    match decode(data):
+        case [bytes() as header, bytes() as recipient, bytes() as iv, bytes() as ciphertext]:
+            opener = Opener([samples.private_key(suite) for suite in samples.SUITES], "job")
+            assert opener.open(header, Sealed(recipient, iv, ciphertext)) == b"secret"
+            assert data in _sealed(), "a changed message opens"
+        case _:
+            raise MalformedError("NOT_A_MESSAGE")
 
 
 def _cbor() -> list[bytes]:
@@ -124,6 +147,7 @@ TARGETS = (
         lambda: [Result(response.encode(), b"receipt").encode() for response in samples.responses().values()],
         there_and_back(Result.decode, Result.encode),
     ),
+    Target("opener", _sealed, _open),
     Target("announcement", _announcements, _announcement),
     Target(
         "announcement-body",
