@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
     EllipticCurvePublicNumbers,
 )
+from cryptography.x509.oid import NameOID
 
 from ...wire.encoding import sha256
 from ...wire.errors import EndorsementsError, MalformedError, VerificationError
@@ -30,6 +31,8 @@ MAX_KEYS: Final = 256
 _COORDINATE: Final = 48
 _MAX_CERTIFICATE_BYTES: Final = 4_096
 _MAX_KID: Final = 256
+# In every certificate of the recorded key sets, with the architecture after it.
+_SERVICE_NAME: Final = "NVIDIA Attestation Service GPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +90,14 @@ def verify_key(key: NrasKey, issuers: tuple[bytes, ...], now: int) -> VerifiedKe
 
     1. its issuer's certificate is pinned;
     2. both certificates are valid at ``now``;
-    3. the issuer is a CA that may sign certificates, and signed the key's, which may sign data and no more;
+    3. the issuer is a CA that may sign certificates, and signed the key's, which may sign data and no more,
+       and is named as the service's: the same issuer may certify servers of other kinds;
     4. the certificate holds the key itself.
 
     :raises EndorsementsError: ``NO_ROOTS``: nothing is pinned.
     :raises MalformedError: ``BAD_CERTIFICATE``.
     :raises VerificationError: ``UNKNOWN_ROOT``, ``CERTIFICATE_EXPIRED``, ``CERTIFICATE_NOT_YET_VALID``,
-        ``NOT_A_CA``, ``KEY_USAGE``, ``CHAIN_BROKEN`` or ``BAD_KEY``.
+        ``NOT_A_CA``, ``KEY_USAGE``, ``CERTIFICATE_PROFILE``, ``CHAIN_BROKEN`` or ``BAD_KEY``.
     """
     if not issuers:
         raise EndorsementsError("NO_ROOTS", "no trust anchor is configured for NRAS")
@@ -132,6 +136,9 @@ def _check_signer(leaf: x509.Certificate) -> None:
     basic, usage = _uses(leaf)
     if (basic is not None and basic.ca) or usage is None or not usage.digital_signature:
         raise VerificationError("KEY_USAGE", "the key's certificate may not sign data, or is a CA")
+    names = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) != 1 or not str(names[0].value).startswith(_SERVICE_NAME):
+        raise VerificationError("CERTIFICATE_PROFILE", "the key's certificate is not the service's")
 
 
 def _uses(certificate: x509.Certificate) -> tuple[x509.BasicConstraints | None, x509.KeyUsage | None]:

@@ -134,9 +134,13 @@ def _digest(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
 
 def _check_signed(response: ocsp.OCSPResponse, issuer: x509.Certificate, now: int) -> None:
     signer = response.certificates[0] if response.certificates else issuer
-    if signer.public_key() != issuer.public_key():
+    try:
+        is_issuer = signer.public_key() == issuer.public_key()
+        algorithm = response.signature_hash_algorithm
+    except Exception:  # keys and algorithms that the library does not know, and more
+        raise _unsigned() from None
+    if not is_issuer:
         _check_appointed(signer, issuer, now)
-    algorithm = response.signature_hash_algorithm
     if not isinstance(algorithm, _SIGNING) or not _signs(signer, response, algorithm):
         raise _unsigned()
 

@@ -20,6 +20,7 @@ from .forge import DAY, DRIVER, NONCE, NOW, VBIOS, Cert, Party, issue
 
 ISSUER = "https://nras.attestation.nvidia.com"
 KID = "nv-eat-kid-test"
+NAME = "NVIDIA Attestation Service GPU TEST"
 
 
 @cache
@@ -31,7 +32,7 @@ def authority() -> Party:
 @cache
 def signer() -> Party:
     """The service's key, with a certificate of two days."""
-    return issue(Cert("service", ca=False, window=(NOW - 3600, NOW + 2 * DAY)), authority())
+    return issue(Cert(NAME, ca=False, window=(NOW - 3600, NOW + 2 * DAY)), authority())
 
 
 def base64url(data: bytes) -> str:
@@ -146,5 +147,5 @@ def make_evidence(value: object = None) -> bytes:
 
 def signer_with(**changes: Any) -> Party:
     """Return another key whose certificate says something else."""
-    says = Cert("service", ca=False, window=(NOW - 3600, NOW + 2 * DAY))
+    says = Cert(NAME, ca=False, window=(NOW - 3600, NOW + 2 * DAY))
     return issue(replace(says, **changes), authority())

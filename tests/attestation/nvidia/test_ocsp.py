@@ -188,6 +188,13 @@ def test_a_changed_answer_is_refused() -> None:
     assert refused(changed) == "OCSP_SIG_FAILED"
 
 
+def test_an_answer_by_an_unknown_algorithm_is_refused() -> None:
+    data = says()
+    sha384, other = bytes.fromhex("06082a8648ce3d040303"), bytes.fromhex("06082a8648ce3d047303")
+    assert data.count(sha384) == 1
+    assert refused(data.replace(sha384, other)) == "OCSP_SIG_FAILED"
+
+
 def test_bad_news_is_not_outweighed_by_good() -> None:
     good, bad = says(), says(status=REVOKED)
     assert refused(good, bad) == refused(bad, good) == "CERTIFICATE_REVOKED"

@@ -25,6 +25,7 @@ from ephemeralml.wire.errors import EndorsementsError, Error
 from .forge import DAY, DRIVER, NONCE, NOW, VBIOS, Cert, issue
 from .service import (
     KID,
+    NAME,
     answer,
     authority,
     base64url,
@@ -217,6 +218,7 @@ KEYS: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("of tomorrow", lambda: jwk(signer_with(window=(NOW + 1, NOW + DAY))), "CERTIFICATE_NOT_YET_VALID"),
     ("that may not sign", lambda: jwk(signer_with(signs_data=False)), "KEY_USAGE"),
     ("of a CA", lambda: jwk(signer_with(ca=True, signs_data=True)), "KEY_USAGE"),
+    ("of another service", lambda: jwk(signer_with(name="www.example")), "CERTIFICATE_PROFILE"),
     ("under another name", lambda: jwk(signer_with(issuer_name="x")), "CHAIN_BROKEN"),
     (
         "by a stranger",
@@ -240,7 +242,7 @@ def _root() -> Any:
 
 def _stranger() -> Any:
     own = issue(Cert("intermediate"))
-    return issue(Cert("service", ca=False, window=(NOW - 3600, NOW + DAY)), own)
+    return issue(Cert(NAME, ca=False, window=(NOW - 3600, NOW + DAY)), own)
 
 
 @pytest.mark.parametrize(("make", "code"), [row[1:] for row in KEYS], ids=[row[0] for row in KEYS])
@@ -254,7 +256,7 @@ def test_a_pinned_certificate_must_be_a_ca() -> None:
         (Cert("a", signs_certificates=False), "KEY_USAGE"),
     ):
         own = issue(says)
-        key = issue(Cert("service", ca=False, window=(NOW - 3600, NOW + DAY)), own)
+        key = issue(Cert(NAME, ca=False, window=(NOW - 3600, NOW + DAY)), own)
         given = replace(
             endorsements(jwk(key, x5c=[key.certificate, own.certificate])),
             nras_issuers=(sha256(own.certificate),),
@@ -409,6 +411,6 @@ def test_whatever_is_changed_it_never_verifies(data: st.DataObject) -> None:
 
 
 def test_a_key_on_another_curve_is_left_aside() -> None:
-    small = issue(Cert("service", ca=False, curve=ec.SECP256R1()), authority())
+    small = issue(Cert(NAME, ca=False, curve=ec.SECP256R1()), authority())
     entry = jwk(small) | {"crv": "P-256"}
     assert refused(given=endorsements(jwk(kid="x"), entry)) == "UNKNOWN_KEY_ID"
