@@ -104,7 +104,7 @@ def _judge(
     wanted: _Bound,
     report: dict[str, object],
 ) -> int:
-    named = platform or _guess(data, trusted)
+    named = platform or guessed_platform(data, trusted)
     report |= {"platform": named, "platform_guessed": platform is None}
     endorsements = endorsements_of(named, trusted, collateral)
     report["stated_at"] = stated_time(named, data)
@@ -128,7 +128,11 @@ def _judge(
     return OK
 
 
-def _guess(data: bytes, trusted: TrustPolicy | None) -> str:
+def guessed_platform(data: bytes, trusted: TrustPolicy | None) -> str:
+    """Return which platform's verifier to ask; ``simulated`` only under the root that the policy names.
+
+    :raises MalformedError: ``UNKNOWN_FORMAT``.
+    """
     guessed = guess_platform(data)
     if guessed is None:
         raise MalformedError("UNKNOWN_FORMAT", "the bytes look like no platform's evidence; name --platform")

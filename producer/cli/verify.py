@@ -21,11 +21,11 @@ from ...receipts.report_html import to_html
 from ...receipts.vectors import run_vectors
 from ...receipts.verify import assess
 from ...wire.encoding import sha256
-from ...wire.errors import ConfigurationError
+from ...wire.errors import ConfigurationError, MalformedError
 from ...wire.exit_codes import UNSOUND
 from .batch_verify import batch
 from .common import PolicyRootOption
-from .evidence import evidence
+from .evidence import PlatformOption, evidence, guessed_platform
 from .judging import (
     AtOption,
     CollateralFolder,
@@ -60,7 +60,7 @@ def receipt(
     evidence_file: Annotated[
         Path | None, typer.Option("--evidence", help="Evidence file, for TEE provenance.")
     ] = None,
-    platform: Annotated[str, typer.Option(help="Platform of the evidence.")] = "nitro",
+    platform: PlatformOption = None,
     policy: PolicyFile = None,
     policy_root: PolicyRootOption = None,
     collateral: CollateralFolder = None,
@@ -94,8 +94,9 @@ def receipt(
         )
         key = _key(public_key)
         trusted = None if policy is None else policy_of(policy, policy_root, now)
-        roots = endorsements_of(platform, trusted, collateral)
-        found = _judged(read_file(file), key, rules, now, platform, document, trusted, roots)
+        of = platform or _platform_of(document, trusted)
+        roots = endorsements_of(of, trusted, collateral)
+        found = _judged(read_file(file), key, rules, now, of, document, trusted, roots)
         if html is not None:
             _write(html, to_html(found, judged_at=now).encode())
         if ear is not None and signer is not None:
@@ -104,6 +105,13 @@ def receipt(
     print((to_json if as_json else to_markdown if markdown else to_text)(found), end="")
     if not found.passed:
         raise typer.Exit(UNSOUND)
+
+
+def _platform_of(evidence: bytes | None, trusted: TrustPolicy | None) -> str:
+    try:
+        return "nitro" if evidence is None else guessed_platform(evidence, trusted)
+    except MalformedError:
+        return "nitro"  # whose verifier then says in the report what is wrong
 
 
 def _judged(
