@@ -45,13 +45,15 @@ class Worker:
     """One worker process.
 
     :param drain: leave with status 0 once the queue has stayed empty.
-    :param say: prints the worker's own lines (boot, ready, why it stopped).
+    :param say: prints the worker's own lines (boot, ready, why it stopped). :param complain: prints the one
+        line of a boot that failed.
     """
 
     settings: WorkerSettings
     broker: BrokerSettings
     drain: bool = False
     say: Callable[[str], None] = lambda line: print(line, flush=True)
+    complain: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
 
     def run(self) -> int:
         """Boot behind the gate, answer packs until told to stop; return the exit code."""
@@ -101,14 +103,13 @@ class Worker:
             try:
                 self._open(boot, boot.run())
                 return 0
-            except KeyReleaseError as error:
-                self.say(f"key release refused: {error}; nothing was taken off the queue")
-                if self.settings.on_denied == "exit":
-                    return exit_code(error)
             except Error as error:
-                self.say(f"boot failed: {error}; nothing was taken off the queue")
-                return exit_code(error)
-            delay = DENIED_RETRY_SECONDS[min(attempt, len(DENIED_RETRY_SECONDS) - 1)]
+                denied = isinstance(error, KeyReleaseError)
+                if not denied or self.settings.on_denied == "exit":
+                    self.complain(f"error {error}; nothing was taken off the queue")
+                    return exit_code(error)
+                delay = DENIED_RETRY_SECONDS[min(attempt, len(DENIED_RETRY_SECONDS) - 1)]
+                self.say(f"key release refused: {error}; nothing taken off the queue, again in {delay:.0f} s")
             attempt += 1
             if self._stopping.wait(delay):
                 return 0

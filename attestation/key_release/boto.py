@@ -1,123 +1,152 @@
-"""boto3 behind one door: how a KMS client is made, and what its errors mean here."""
+"""boto3 behind one door: how a KMS client is made, and what its failures mean here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from ...wire.errors import ConfigurationError, KeyReleaseError
+from ...wire.errors import ConfigurationError, Error, KeyReleaseError
+from .aws_errors import refusal
+from .aws_settings import AwsSettings
 
 if TYPE_CHECKING:
+    from botocore.config import Config
+    from botocore.session import Session
     from mypy_boto3_kms import KMSClient
 
-_KEY_UNUSABLE: Final = frozenset({"DisabledException", "KMSInvalidStateException", "NotFoundException"})
-_UNAVAILABLE: Final = frozenset(
-    {
-        "ThrottlingException",
-        "Throttling",
-        "TooManyRequestsException",
-        "RequestLimitExceeded",
-        "KMSInternalException",
-        "DependencyTimeoutException",
-        "KeyUnavailableException",
-    }
-)
-_CREDENTIALS: Final = frozenset(
-    {
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "SignatureDoesNotMatch",
-        "IncompleteSignature",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "ExpiredTokenException",
-    }
-)
+# What botocore's credential chain may use where none are given: this process's surroundings, no network.
+_LOCAL_PROVIDERS = frozenset({"env", "shared-credentials-file", "config-file"})
 
 
-def make_client(
-    *,
-    endpoint_url: str | None,
-    region: str | None,
-    access_key_id: str | None,
-    secret_access_key: str | None,
-    session_token: str | None,
-    timeout_s: float,
-    attempts: int = 1,
-) -> KMSClient:
-    """Return a boto3 KMS client; where credentials or region are None, boto3 finds them its usual way.
+def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
+    """Return a boto3 KMS client; it reaches the network only when it is used.
 
-    :param timeout_s: to connect, and again to answer, in seconds.
-    :raises ConfigurationError: ``EXTRA_MISSING``, ``KMS_CREDENTIALS_INCOMPLETE`` or ``BAD_KMS_SETTINGS``.
+    :param attempts: by botocore itself; 1 where every attempt needs a fresh attestation document.
+    :raises ConfigurationError: ``EXTRA_MISSING`` or ``BAD_KMS_SETTINGS``.
     """
-    if (access_key_id is None) != (secret_access_key is None):
-        raise ConfigurationError("KMS_CREDENTIALS_INCOMPLETE", "access key id and secret come together")
     try:
         import boto3
-        from botocore.config import Config
+        import botocore.session
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise ConfigurationError(
             "EXTRA_MISSING", "AWS KMS needs boto3: pip install 'ephemeralml[aws]'"
         ) from None
-    config = Config(
-        connect_timeout=timeout_s,
-        read_timeout=timeout_s,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-    )
+    config = _config(settings, attempts)
+    session = botocore.session.get_session()
     try:
-        session = boto3.session.Session(
-            aws_access_key_id=access_key_id,
-            aws_secret_access_key=secret_access_key,
-            aws_session_token=session_token,
-            region_name=region,
-        )
-        return session.client("kms", endpoint_url=endpoint_url, config=config)
-    except (BotoCoreError, ValueError):
+        _take_credentials(session, settings, config)
+        boto = boto3.session.Session(botocore_session=session, region_name=settings.region)
+        return boto.client("kms", endpoint_url=settings.endpoint_url, config=config, verify=_roots(settings))
+    except (BotoCoreError, ValueError, OSError):
         raise ConfigurationError(
-            "BAD_KMS_SETTINGS", "the KMS's region, endpoint or profile is wrong"
+            "BAD_KMS_SETTINGS", "the KMS's region, endpoint, CA bundle or profile is wrong"
         ) from None
 
 
-def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:
-    """Return what a boto3 KMS call returns; its errors become ours.
+def _config(settings: AwsSettings, attempts: int) -> Config:
+    from botocore.config import Config
 
-    :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_REFUSED_REQUEST``, ``KMS_KEY_UNUSABLE`` or
-        ``KMS_UNAVAILABLE`` (retriable).
-    :raises ConfigurationError: ``KMS_NO_CREDENTIALS``.
-    """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        NoCredentialsError,
-        ParamValidationError,
-        PartialCredentialsError,
+    # Without a proxy of ours, HTTPS_PROXY and NO_PROXY count as they do everywhere.
+    proxies = None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy}
+    return Config(
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        proxies=proxies,
+        retries={"mode": "standard", "total_max_attempts": attempts},
     )
 
+
+def _roots(settings: AwsSettings) -> str | None:
+    return None if settings.ca_bundle is None else str(settings.ca_bundle)
+
+
+def _take_credentials(session: Session, settings: AwsSettings, config: Config) -> None:
+    """Say where credentials come from: the settings, the parent instance, or the surroundings."""
+    from botocore.credentials import (
+        AssumeRoleCredentialFetcher,
+        DeferredRefreshableCredentials,
+        InstanceMetadataProvider,
+    )
+    from botocore.utils import InstanceMetadataFetcher
+
+    chain = session.get_component("credential_provider")
+    if settings.access_key_id is not None and settings.secret_access_key is not None:
+        session.set_credentials(settings.access_key_id, settings.secret_access_key, settings.session_token)
+    elif settings.instance_metadata is not None:
+        fetcher = InstanceMetadataFetcher(
+            timeout=settings.connect_timeout_s, num_attempts=1, base_url=settings.instance_metadata
+        )
+        chain.providers = [InstanceMetadataProvider(iam_role_fetcher=fetcher)]
+    else:
+        chain.providers = [one for one in chain.providers if one.METHOD in _LOCAL_PROVIDERS]
+    if settings.role_arn is None:
+        return
+    source = session.get_credentials()
+    if source is None:
+        raise ConfigurationError("KMS_NO_CREDENTIALS", "no AWS credentials were found to take the role with")
+
+    def sts(service: str, **values: Any) -> Any:
+        made = {"region_name": settings.region, "config": config, "verify": _roots(settings), **values}
+        return session.create_client(service, endpoint_url=settings.sts_endpoint, **made)
+
+    role = AssumeRoleCredentialFetcher(sts, source, settings.role_arn)
+    # botocore offers no public way to set credentials that refresh themselves.
+    session._credentials = DeferredRefreshableCredentials(role.fetch_credentials, "assume-role")
+
+
+def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:
+    """Return what a boto3 KMS call returns; its failures become ours.
+
+    :raises KeyReleaseError: a code of :mod:`.aws_errors`, ``KMS_REFUSED_REQUEST``, ``KMS_UNAVAILABLE``
+        (retriable), ``KMS_TLS_FAILED`` or ``KMS_BAD_ANSWER``.
+    :raises ConfigurationError: ``KMS_NO_CREDENTIALS``.
+    """
     try:
         return dict(call())
-    except ClientError as error:
-        failure = _refusal(error.response)
-    except (NoCredentialsError, PartialCredentialsError):
-        raise ConfigurationError("KMS_NO_CREDENTIALS", "no AWS credentials were found") from None
-    except ParamValidationError:
-        failure = KeyReleaseError("KMS_REFUSED_REQUEST", "the request does not follow the KMS's model")
-    except BotoCoreError:
-        failure = KeyReleaseError("KMS_UNAVAILABLE", "the KMS cannot be reached", retriable=True)
+    except Error:
+        raise
+    except Exception as error:  # botocore's parsers let ValueError, KeyError and others of their own through
+        failure = _failure(error)
     raise failure from None
 
 
-def _refusal(response: Mapping[str, Any]) -> KeyReleaseError:
-    """Return our error for an answer of the KMS; its text is dropped, it may repeat the request."""
-    code = str(response.get("Error", {}).get("Code", ""))
-    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    if code == "AccessDeniedException":
-        return KeyReleaseError("KMS_DENIED", "the KMS's key policy does not release the key to this caller")
-    if code in _CREDENTIALS:
-        return KeyReleaseError("KMS_DENIED", "the KMS does not accept these credentials")
-    if code in _KEY_UNUSABLE:
-        return KeyReleaseError("KMS_KEY_UNUSABLE", "the KMS key is missing, disabled or being deleted")
-    if code in _UNAVAILABLE or status == 429 or status >= 500:
-        return KeyReleaseError("KMS_UNAVAILABLE", "the KMS is busy or failing", retriable=True)
-    return KeyReleaseError("KMS_REFUSED_REQUEST", "the KMS refused the request or the attestation document")
+def _failure(error: Exception) -> Error:
+    from botocore import exceptions as boto
+
+    if isinstance(error, boto.ClientError):
+        if error.operation_name == "AssumeRole":
+            return KeyReleaseError("KMS_CREDENTIALS", "STS does not give the role to these credentials")
+        return refusal(error.response)
+    if isinstance(error, (boto.NoCredentialsError, boto.PartialCredentialsError)):
+        return ConfigurationError("KMS_NO_CREDENTIALS", "no AWS credentials were found")
+    if isinstance(error, boto.SSLError) and _is_untrusted(error):
+        return KeyReleaseError(
+            "KMS_TLS_FAILED", "the KMS's certificate is not trusted: check endpoint and CA bundle"
+        )
+    meanings: tuple[tuple[type[Exception], str, str, bool], ...] = (
+        (boto.ParamValidationError, "KMS_REFUSED_REQUEST", "the request is not of the KMS's model", False),
+        (boto.CredentialRetrievalError, "KMS_UNAVAILABLE", "AWS credentials could not be fetched", True),
+        (boto.MetadataRetrievalError, "KMS_UNAVAILABLE", "AWS credentials could not be fetched", True),
+        (boto.ProxyConnectionError, "KMS_UNAVAILABLE", "the forward proxy cannot be reached", True),
+        (boto.BotoCoreError, "KMS_UNAVAILABLE", "the KMS cannot be reached", True),
+        (Exception, "KMS_BAD_ANSWER", "the KMS's answer does not follow its model", False),
+    )
+    code, message, retriable = next(one[1:] for one in meanings if isinstance(error, one[0]))
+    return KeyReleaseError(code, message, retriable=retriable)
+
+
+def _is_untrusted(error: BaseException) -> bool:
+    """Return whether a certificate was refused; other faults of a handshake may pass."""
+    seen: set[int] = set()
+    left: list[object] = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            left += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
+            left += list(getattr(one, "kwargs", {}).values())
+    return False

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,16 +106,16 @@ def failure(worker: AwsKms) -> KeyReleaseError:
     ("answer", "code", "attempts"),
     [
         (error("AccessDeniedException"), "KMS_DENIED", 1),
-        (error("UnrecognizedClientException"), "KMS_DENIED", 1),
-        (error("ExpiredTokenException"), "KMS_DENIED", 1),
+        (error("UnrecognizedClientException"), "KMS_CREDENTIALS", 1),
+        (error("ExpiredTokenException"), "KMS_CREDENTIALS", 1),
         (error("ValidationException"), "KMS_REFUSED_REQUEST", 1),
-        (error("InvalidCiphertextException"), "KMS_REFUSED_REQUEST", 1),
-        (error("IncorrectKeyException"), "KMS_REFUSED_REQUEST", 1),
+        (error("InvalidCiphertextException"), "KMS_WRONG_BLOB", 1),
+        (error("IncorrectKeyException"), "KMS_WRONG_KEY", 1),
         (error("SomethingNew"), "KMS_REFUSED_REQUEST", 1),
         (error("DisabledException"), "KMS_KEY_UNUSABLE", 1),
         (error("KMSInvalidStateException"), "KMS_KEY_UNUSABLE", 1),
         (error("NotFoundException"), "KMS_KEY_UNUSABLE", 1),
-        (error("ThrottlingException"), "KMS_UNAVAILABLE", 4),
+        (error("ThrottlingException"), "KMS_THROTTLED", 4),
         (error("KMSInternalException", 500), "KMS_UNAVAILABLE", 4),
         (error("Whatever", 503), "KMS_UNAVAILABLE", 4),
         ((200, {"Plaintext": "c2VjcmV0", "CiphertextBlob": "eA=="}), "KMS_RETURNED_PLAINTEXT", 1),
@@ -131,7 +132,7 @@ def test_answers(
     server = fake(answer)
     caught = failure(connect(attester, server.endpoint, sleep=lambda _: None))
     assert caught.code == code
-    assert caught.retriable is (code == "KMS_UNAVAILABLE")
+    assert caught.retriable is (code in ("KMS_UNAVAILABLE", "KMS_THROTTLED"))
     assert len(server.requests) == attempts
 
 
@@ -201,7 +202,7 @@ def test_no_attempt_begins_that_the_deadline_would_cut(
     server = fake(error("ThrottlingException"))
     clock = iter((0.0, 25.0))
     worker = connect(attester, server.endpoint, deadline_s=30, monotonic=lambda: next(clock))
-    assert failure(worker).code == "KMS_UNAVAILABLE"
+    assert failure(worker).code == "KMS_THROTTLED"
     assert len(server.requests) == 1
 
 
@@ -227,11 +228,17 @@ def test_owner_gets_a_key_in_the_clear(fake: Answers) -> None:
         ({"access_key_id": "AKIA"}, "KMS_CREDENTIALS_INCOMPLETE"),
         ({"endpoint_url": "not a url", "region": "us-east-1"}, "BAD_KMS_SETTINGS"),
         ({}, "BAD_KMS_SETTINGS"),
+        ({"session_token": "token"}, "KMS_CREDENTIALS_INCOMPLETE"),
+        ({"endpoint_url": "http://[::1"}, "BAD_KMS_SETTINGS"),
+        ({"proxy": "vsock://3:8000"}, "BAD_KMS_SETTINGS"),
+        ({"instance_metadata": "file:///etc"}, "BAD_KMS_SETTINGS"),
+        ({"ca_bundle": Path("/no/such/bundle.pem")}, "BAD_KMS_SETTINGS"),
+        ({"read_timeout_s": 0}, "BAD_KMS_SETTINGS"),
     ],
 )
-def test_bad_settings(attester: SimulatedAttester, settings: dict[str, str], code: str) -> None:
+def test_bad_settings(attester: SimulatedAttester, settings: dict[str, Any], code: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        AwsKms(attester, "alias/fleet", **settings)  # type: ignore[arg-type]
+        AwsKms(attester, "alias/fleet", **settings)
     assert caught.value.code == code
 
 
@@ -251,7 +258,7 @@ def test_a_request_outside_the_model_is_refused(attester: SimulatedAttester, con
 
 
 def test_a_missing_extra_is_one_line(attester: SimulatedAttester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.config", None)
     with pytest.raises(ConfigurationError) as caught:
         AwsKms(attester, "alias/fleet", region="us-east-1")
     assert str(caught.value) == "EXTRA_MISSING: AWS KMS needs boto3: pip install 'ephemeralml[aws]'"
