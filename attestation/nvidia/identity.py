@@ -24,12 +24,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ...wire.encoding import sha256
 from ...wire.errors import MalformedError, VerificationError
 from .der import SEQUENCE, Element, read_elements, read_one
+from .parse import Architecture
 
 COMPOSITE_DEVICE: Final = "2.23.133.5.4.1"
 TCB_INFO: Final = "2.23.133.5.4.1.1"
 DEVICE_INFORMATION: Final = "1.3.6.1.4.1.412.274.1"
 FWID_BYTES: Final = 48
 MAX_FWIDS: Final = 8
+CHIPS: Final[dict[Architecture, re.Pattern[str]]] = {
+    "HOPPER": re.compile(r"GH1[0-9]{2}"),
+    "BLACKWELL": re.compile(r"GB[0-9]{3}"),
+    "LS10": re.compile(r"LS_10"),
+}
 _UTF8_STRING: Final = 0x0C
 _FWIDS: Final = 0xA6
 _SHA384: Final = bytes.fromhex("608648016503040202")  # 2.16.840.1.101.3.4.2.2

@@ -150,7 +150,10 @@ def _uses(certificate: x509.Certificate) -> tuple[x509.BasicConstraints | None, 
 def _load(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
+        # Read here what is read later: the library parses lazily.
         _ = certificate.extensions, certificate.public_key(), certificate.version
+        _ = certificate.subject, certificate.issuer, certificate.signature_hash_algorithm
+        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         if certificate.serial_number <= 0:
             raise ValueError("serial number")
     except Exception:  # hostile bytes raise ValueError, warnings and a dozen other kinds in the library

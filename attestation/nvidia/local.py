@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from hmac import compare_digest
 from itertools import pairwise
 from typing import Final
@@ -21,29 +19,13 @@ from ..nitro.chain import VerifiedChain, verify_chain
 from .compare import Comparison, compare_measurements
 from .details import NvidiaDetails, NvidiaDevice
 from .endorsements import NvidiaEndorsements
-from .identity import Identity, read_identity
+from .identity import CHIPS, Identity, read_identity
 from .manifests import Manifests
 from .ocsp import Window, check_revocation
-from .parse import Device, DeviceEvidence
+from .parse import Architecture, Device, DeviceEvidence
 from .spdm import Report
 
 _COORDINATE: Final = 48
-_CHIPS: Final = {
-    "HOPPER": re.compile(r"GH1[0-9]{2}"),
-    "BLACKWELL": re.compile(r"GB[0-9]{3}"),
-    "LS10": re.compile(r"LS_10"),
-}
-
-
-@dataclass(slots=True)
-class _Judged:
-    """What accumulates over the devices."""
-
-    devices: list[NvidiaDevice] = field(default_factory=list)
-    windows: list[Window] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-    ids: set[bytes] = field(default_factory=set)
-    root: bytes = b""
 
 
 def verify_devices(
@@ -65,31 +47,9 @@ def verify_devices(
     :param data: the evidence's bytes. :param now: Unix seconds.
     :raises Error: as :func:`.verify.verify`.
     """
-    manifests = Manifests(endorsements, now)
-    judged = _Judged()
-    for position, device in enumerate(evidence.devices):
-        if not compare_digest(device.report.nonce, evidence.nonce):  # 1
-            raise VerificationError(
-                "NONCE_MISMATCH", "a report answers another nonce than the evidence states"
-            )
-        chain = _verify_signed(device, endorsements, now)  # 2
-        identity = _verify_identity(device, evidence.architecture)  # 3
-        if identity.device_id in judged.ids:  # 4
-            raise VerificationError("DEVICE_TWICE", "two reports are of one device")
-        judged.ids.add(identity.device_id)
-        judged.root = chain.root_fingerprint
-        judged.windows.append(Window(chain.not_before, chain.not_after))
-        compared = compare_measurements(device.report, identity, evidence.architecture, manifests)  # 5
-        links = [
-            *_links(device.chain[1:]),
-            *(link for one in compared.manifests for link in _links(one.chain[::-1])),
-        ]
-        judged.windows += [Window(one.not_before, one.not_after) for one in compared.manifests]
-        answered = [check_revocation(*link, endorsements.ocsp, now) for link in links]  # 6
-        judged.windows += [one for one in answered if one is not None]
-        made = _device(device.report, identity, evidence.architecture, compared, all(answered))
-        judged.devices.append(made)
-        judged.findings += _findings(position, made)
+    judged = _Judged(evidence, endorsements, now)
+    for device in evidence.devices:
+        judged.add(device)
     return VerifiedEvidence(
         platform="nvidia",
         evidence_hash=sha256(data),
@@ -102,9 +62,50 @@ def verify_devices(
         debug=False,
         simulated=False,
         details=NvidiaDetails("local", evidence.kind, evidence.nonce, tuple(judged.devices)),
-        findings=tuple(judged.findings),
+        findings=tuple(
+            finding for place, one in enumerate(judged.devices) for finding in _findings(place, one)
+        ),
         token=VERIFIER_TOKEN,
     )
+
+
+class _Judged:
+    """The devices that were verified so far; manifests and revocations are asked for once."""
+
+    def __init__(self, evidence: DeviceEvidence, endorsements: NvidiaEndorsements, now: int) -> None:
+        self.devices: list[NvidiaDevice] = []
+        self.windows: list[Window] = []
+        self.root = b""
+        self._evidence = evidence
+        self._endorsements = endorsements
+        self._now = now
+        self._ids: set[bytes] = set()
+        self._manifests = Manifests(endorsements, now)
+        self._answered: dict[tuple[bytes, bytes], Window | None] = {}
+
+    def add(self, device: Device) -> None:
+        """Verify one more device; the steps are those of :func:`verify_devices`."""
+        architecture = self._evidence.architecture
+        if not compare_digest(device.report.nonce, self._evidence.nonce):  # 1
+            detail = "a report answers another nonce than the evidence states"
+            raise VerificationError("NONCE_MISMATCH", detail)
+        chain = _verify_signed(device, self._endorsements, self._now)  # 2
+        identity = _verify_identity(device, architecture)  # 3
+        if identity.device_id in self._ids:  # 4
+            raise VerificationError("DEVICE_TWICE", "two reports are of one device")
+        self._ids.add(identity.device_id)
+        compared = compare_measurements(device.report, identity, architecture, self._manifests)  # 5
+        answers = [self._revocation(*link) for link in _links(device, compared)]  # 6
+        self.root = chain.root_fingerprint
+        self.windows += [Window(one.not_before, one.not_after) for one in (chain, *compared.manifests)]
+        self.windows += [one for one in answers if one is not None]
+        self.devices.append(_device(device.report, identity, architecture, compared, None not in answers))
+
+    def _revocation(self, certificate: bytes, issuer: bytes) -> Window | None:
+        link = (certificate, issuer)
+        if link not in self._answered:
+            self._answered[link] = check_revocation(*link, self._endorsements.ocsp, self._now)
+        return self._answered[link]
 
 
 def _verify_signed(device: Device, endorsements: NvidiaEndorsements, now: int) -> VerifiedChain:
@@ -123,9 +124,9 @@ def _check_signature(report: Report, public_key: EllipticCurvePublicKey) -> None
         raise VerificationError("SIG_FAILED", "a report's signature does not match") from None
 
 
-def _verify_identity(device: Device, architecture: str) -> Identity:
+def _verify_identity(device: Device, architecture: Architecture) -> Identity:
     identity = read_identity(device.chain[0], device.chain[1])
-    if not _CHIPS[architecture].fullmatch(identity.chip):
+    if not CHIPS[architecture].fullmatch(identity.chip):
         raise VerificationError("ARCHITECTURE_MISMATCH", "a device is of another architecture than stated")
     stated = device.report.opaque.fwid
     # A digest of zeros stands in the list for firmware that is not loaded.
@@ -136,9 +137,11 @@ def _verify_identity(device: Device, architecture: str) -> Identity:
     return identity
 
 
-def _links(chain: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _links(device: Device, compared: Comparison) -> Iterator[tuple[bytes, bytes]]:
     """Yield certificate and issuer; the vendor answers for no device's leaf, and a root is pinned."""
-    yield from pairwise(chain)
+    yield from pairwise(device.chain[1:])
+    for manifest in compared.manifests:
+        yield from pairwise(manifest.chain[::-1])
 
 
 def _device(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -28,6 +29,7 @@ from ...wire.errors import EndorsementsError, MalformedError, VerificationError
 
 MAX_ANSWER_BYTES: Final = 16_384
 MAX_SINGLE_ANSWERS: Final = 32
+MAX_REMEMBERED: Final = 128
 CLOCK_SKEW_S: Final = 300
 # An answer that names no end holds for a day (RFC 6960, section 2.4, leaves it to the one who asks).
 DEFAULT_LIFE_S: Final = 86_400
@@ -83,12 +85,14 @@ def check_revocation(certificate: bytes, issuer: bytes, answers: Sequence[bytes]
     raise EndorsementsError("COLLATERAL_EXPIRED", "an OCSP answer has expired at this time")
 
 
-def _read(data: bytes) -> tuple[ocsp.OCSPResponse, list[ocsp.OCSPSingleResponse]]:
+@lru_cache(MAX_REMEMBERED)
+def _read(data: bytes) -> tuple[ocsp.OCSPResponse, tuple[ocsp.OCSPSingleResponse, ...]]:
+    """Read an answer; what it says is a fact of its bytes, and one verification asks it many times."""
     try:
         if len(data) > MAX_ANSWER_BYTES:
             raise ValueError("size")
         response = ocsp.load_der_ocsp_response(data)
-        singles = list(response.responses)
+        singles = tuple(response.responses)
         _ = response.signature, response.tbs_response_bytes, response.certificates
         for single in singles:
             _ = single.revocation_reason, single.hash_algorithm, _window(single)
@@ -101,7 +105,9 @@ def _read(data: bytes) -> tuple[ocsp.OCSPResponse, list[ocsp.OCSPSingleResponse]
 
 def _load(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
+        certificate = x509.load_der_x509_certificate(der)
+        _ = certificate.subject, certificate.public_key()  # parsed lazily
+        return certificate
     except Exception:  # as above
         raise MalformedError("BAD_CERTIFICATE", "a certificate cannot be read") from None
 

@@ -3,7 +3,7 @@
 * the list that NVIDIA's tools write: ``[{"arch", "nonce", "evidence", "certificate"}, …]``;
 * the request that NRAS takes: ``{"arch", "nonce", "evidence_list": [{"evidence", "certificate"}, …]}``;
 * the answer that NRAS gives: ``[["JWT", …], {"GPU-0": …}]``;
-* a bare report in hexadecimal, with its chain in PEM.
+* a report in hexadecimal and its chain in PEM, in one file after each other, or in two.
 
 Nothing is verified here, and nothing is repaired: what the forms say is what is verified.
 """
@@ -18,12 +18,14 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ...wire.errors import MalformedError
+from ...wire.errors import MalformedError, VerificationError
 from ..strict_json import read_json
+from .identity import CHIPS, read_identity
 from .parse import ARCHITECTURES, MAX_CERTIFICATES, Architecture, Kind, encode_answer, encode_devices
 from .spdm import MAX_REPORT_BYTES, read_report
 
 MAX_VENDOR_BYTES: Final = 524_288
+_HEX_MARK: Final = b"11e0"
 _PEM_MARK: Final = b"-----BEGIN CERTIFICATE-----"
 _MAX_PEM_BYTES: Final = 32_768
 
@@ -33,8 +35,11 @@ def evidence_from(data: bytes) -> bytes:
 
     :raises MalformedError: ``BAD_EVIDENCE``, ``BAD_JSON``, ``BAD_CERTIFICATE`` or as :func:`.parse.parse`.
     """
-    start = data[:64].lstrip()[:1]
-    if start not in (b"[", b"{"):
+    start = data[:64].lstrip()[:4]
+    if start == _HEX_MARK and _PEM_MARK in data:
+        report, mark, chain = data.partition(_PEM_MARK)
+        return evidence_of_report(report, mark + chain)
+    if start[:1] not in (b"[", b"{"):
         return data
     match read_json(data, max_bytes=MAX_VENDOR_BYTES):
         case [["JWT", str()], dict()]:
@@ -46,8 +51,8 @@ def evidence_from(data: bytes) -> bytes:
     raise _bad("of no form that is known")
 
 
-def evidence_of_report(report: bytes, chain: bytes, architecture: Architecture) -> bytes:
-    """Return evidence of one device in the form that travels.
+def evidence_of_report(report: bytes, chain: bytes) -> bytes:
+    """Return evidence of one device in the form that travels; its certificate says of which architecture.
 
     :param report: request and response, or the same in hexadecimal. :param chain: PEM, leaf first.
     :raises MalformedError: as :func:`evidence_from`.
@@ -58,9 +63,9 @@ def evidence_of_report(report: bytes, chain: bytes, architecture: Architecture) 
             octets = bytes.fromhex(report[: 2 * MAX_REPORT_BYTES + 64].decode("ascii").strip())
         except ValueError:
             raise _bad("not a report in hexadecimal") from None
-    nonce = read_report(octets).nonce
-    kind: Kind = "switch" if architecture in ARCHITECTURES["switch"] else "gpu"
-    return encode_devices(kind, architecture, nonce, [(octets, read_pem_chain(chain))])
+    certificates = read_pem_chain(chain)
+    kind, architecture = _kind(certificates)
+    return encode_devices(kind, architecture, read_report(octets).nonce, [(octets, certificates)])
 
 
 def read_pem_chain(data: bytes) -> tuple[bytes, ...]:
@@ -78,6 +83,18 @@ def read_pem_chain(data: bytes) -> tuple[bytes, ...]:
         return found
     except Exception:  # hostile bytes raise ValueError, warnings and a dozen other kinds in the library
         raise MalformedError("BAD_CERTIFICATE", "a certificate cannot be read") from None
+
+
+def _kind(chain: tuple[bytes, ...]) -> tuple[Kind, Architecture]:
+    try:
+        chip = read_identity(chain[0], chain[min(1, len(chain) - 1)]).chip
+    except VerificationError:
+        chip = ""
+    for kind, architectures in ARCHITECTURES.items():
+        for architecture in architectures:
+            if CHIPS[architecture].fullmatch(chip):
+                return kind, architecture
+    raise _bad("of an architecture that is not known")
 
 
 def _devices(arch: str, nonce: str, entries: Sequence[object]) -> bytes:

@@ -53,6 +53,7 @@ def seeds() -> list[bytes]:
         FOREIGN: [
             json.dumps(request()).encode(),
             json.dumps(service.answer()).encode(),
+            make_report().hex().encode() + pem(),
             *recorded("nvidia/sdk/hopper_evidence.json"),
         ],
         CHAIN: [pem()],

@@ -58,7 +58,12 @@ def expected_of(kind: str, name: str) -> dict[str, Any]:
 
 
 def recorded(name: str, chain: str, architecture: Architecture) -> bytes:
-    return evidence_of_report(read(name), read(chain), architecture)
+    data = evidence_of_report(read(name), read(chain))
+    assert data == evidence_from(read(name).strip() + b"\n" + read(chain))
+    found = parse(data)
+    assert isinstance(found, DeviceEvidence)
+    assert found.architecture == architecture
+    return data
 
 
 def judge(data: bytes, endorsements: NvidiaEndorsements | None = None, now: int = NOW) -> VerifiedEvidence:

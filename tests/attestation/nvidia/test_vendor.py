@@ -18,7 +18,19 @@ from ephemeralml.attestation.nvidia.vendor import evidence_of_report, read_pem_c
 from ephemeralml.wire.errors import Error, MalformedError
 
 from . import service
-from .forge import NONCE, ReportParts, block, device, leaf_first, make_evidence, make_report, opaque
+from .forge import (
+    NONCE,
+    Cert,
+    ReportParts,
+    block,
+    device,
+    device_name,
+    issue,
+    leaf_first,
+    make_evidence,
+    make_report,
+    opaque,
+)
 
 
 def pem(chain: list[bytes] | None = None) -> bytes:
@@ -54,8 +66,9 @@ def test_every_form_gives_the_one_that_travels() -> None:
     assert same(converted([entry()]))
     assert same(converted([entry(version="1.0", driver_version="x")]))
     assert same(converted(request()))
-    assert same(evidence_of_report(make_report(), pem(), "HOPPER"))
-    assert same(evidence_of_report(make_report().hex().encode() + b"\n", pem(), "HOPPER"))
+    assert same(evidence_of_report(make_report(), pem()))
+    assert same(evidence_of_report(make_report().hex().encode() + b"\n", pem()))
+    assert same(evidence_from(make_report().hex().encode() + b"\n" + pem()))
     answer = json.dumps(service.answer()).encode()
     assert evidence_from(answer) == encode_answer(answer)
 
@@ -69,7 +82,17 @@ def test_what_travels_already_stays_as_it_is() -> None:
 def test_a_report_of_a_switch_becomes_evidence_of_a_switch() -> None:
     switch = opaque({6: b"96.10.55.00.01"})
     report = make_report(ReportParts(opaque=switch, blocks=block(1), count=1))
-    assert b"fswitch" in evidence_of_report(report, pem(), "LS10")
+    name = device_name("NVIDIA:LS_10:48B02DFE0092CDDB")
+    chain = (*device()[:4], issue(Cert("leaf", ca=False, extensions=(name,)), device()[3]))
+    assert b"fswitch" in evidence_of_report(report, pem(leaf_first(chain)))
+    assert b"fswitch" in evidence_from(report.hex().encode() + pem(leaf_first(chain)))
+
+
+@pytest.mark.parametrize("text", ["NVIDIA:TU102:48B02DFE0092CDDB", "ACME:GH100:48B02DFE0092CDDB"])
+def test_a_report_of_another_device_is_refused(text: str) -> None:
+    chain = (*device()[:4], issue(Cert("leaf", ca=False, extensions=(device_name(text),)), device()[3]))
+    with pytest.raises(MalformedError, match="BAD_EVIDENCE"):
+        evidence_of_report(make_report(), pem(leaf_first(chain)))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +146,7 @@ def test_a_chain_that_is_none_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("report", [b"", b"zz", b"1", b"\x11", "ü".encode(), b"11" * 20_000])
 def test_a_report_that_is_none_is_refused(report: bytes) -> None:
     with pytest.raises(MalformedError):
-        evidence_of_report(report, pem(), "HOPPER")
+        evidence_of_report(report, pem())
 
 
 def test_an_answer_must_be_text() -> None:
