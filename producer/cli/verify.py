@@ -21,7 +21,7 @@ from ...receipts.report_html import to_html
 from ...receipts.vectors import run_vectors
 from ...receipts.verify import assess
 from ...wire.encoding import sha256
-from ...wire.errors import ConfigurationError, MalformedError
+from ...wire.errors import ConfigurationError
 from ...wire.exit_codes import UNSOUND
 from .batch_verify import batch
 from .common import PolicyRootOption
@@ -94,7 +94,7 @@ def receipt(
         )
         key = _key(public_key)
         trusted = None if policy is None else policy_of(policy, policy_root, now)
-        of = platform or _platform_of(document, trusted)
+        of = platform or ("" if document is None else guessed_platform(document, trusted))
         roots = endorsements_of(of, trusted, collateral)
         found = _judged(read_file(file), key, rules, now, of, document, trusted, roots)
         if html is not None:
@@ -105,13 +105,6 @@ def receipt(
     print((to_json if as_json else to_markdown if markdown else to_text)(found), end="")
     if not found.passed:
         raise typer.Exit(UNSOUND)
-
-
-def _platform_of(evidence: bytes | None, trusted: TrustPolicy | None) -> str:
-    try:
-        return "nitro" if evidence is None else guessed_platform(evidence, trusted)
-    except MalformedError:
-        return "nitro"  # whose verifier then says in the report what is wrong
 
 
 def _judged(

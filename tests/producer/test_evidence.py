@@ -15,11 +15,13 @@ from ephemeralml.attestation.attest import detect
 from ephemeralml.attestation.attest.nitro import NitroAttester
 from ephemeralml.attestation.show import guess_platform, printable, show
 from ephemeralml.cli import main
+from ephemeralml.receipts.issue import issue
 from ephemeralml.wire.errors import ConfigurationError, EndorsementsError, MalformedError
 
 from ..attestation.nitro.forge import make_chain, make_document, make_payload
 from ..attestation.nitro.nsm import EmulatedNsm
 from ..corpus import corpus
+from ..receipts.samples import CLAIMS, KEY, PUBLIC
 
 PROD, PROD_TIME = "nitro/evervault_2022_prod.bin", 1665651482
 DEBUG, DEBUG_TIME = "nitro/evervault_2022_debug.bin", 1665582606
@@ -329,3 +331,16 @@ def test_devices_are_found_by_their_paths(tmp_path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
         assert detect.detect_platform(str(tmp_path)) == device.platform
+
+
+@pytest.mark.parametrize(("kind", "code"), [("simulated", "EVIDENCE_FUTURE"), ("noise", "UNKNOWN_FORMAT")])
+def test_a_receipts_evidence_needs_no_platform_either(
+    kind: str, code: str, simulated: Path, policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The evidence is of another worker and a later time: with a wrong guess its root would be unknown."""
+    (tmp_path / "receipt.air").write_bytes(issue(CLAIMS, KEY))
+    (tmp_path / "noise").write_bytes(b"noise")
+    evidence = simulated if kind == "simulated" else tmp_path / "noise"
+    words = ("--public-key", PUBLIC.hex(), "--at", CLAIMS.iat, "--policy", policy)
+    assert run("verify", "receipt", tmp_path / "receipt.air", "--evidence", evidence, *words) == 2
+    assert code in capsys.readouterr().err
