@@ -97,7 +97,8 @@ class _Judged:
         compared = compare_measurements(device.report, identity, architecture, self._manifests)  # 5
         answers = [self._revocation(*link) for link in _links(device, compared)]  # 6
         self.root = chain.root_fingerprint
-        self.windows += [Window(one.not_before, one.not_after) for one in (chain, *compared.manifests)]
+        self.windows.append(Window(chain.not_before, chain.not_after))
+        self.windows += [Window(one.not_before, one.not_after) for one in compared.manifests]
         self.windows += [one for one in answers if one is not None]
         self.devices.append(_device(device.report, identity, architecture, compared, None not in answers))
 

@@ -13,6 +13,7 @@ import typer
 
 from ...attestation.appraise import appraise
 from ...attestation.evidence import Finding, VerifiedEvidence
+from ...attestation.nvidia.vendor import evidence_from
 from ...attestation.policy import TrustPolicy
 from ...attestation.show import guess_platform, printable
 from ...attestation.simulated.endorsements import is_under
@@ -106,6 +107,8 @@ def _judge(
 ) -> int:
     named = platform or guessed_platform(data, trusted)
     report |= {"platform": named, "platform_guessed": platform is None}
+    if named == "nvidia":
+        data = evidence_from(data)  # the vendor's own forms too
     endorsements = endorsements_of(named, trusted, collateral)
     report["stated_at"] = stated_time(named, data)
     found = verify_evidence(named, data, endorsements, now)
