@@ -8,6 +8,7 @@ different releases cannot be mixed.
 from __future__ import annotations
 
 import json
+import re
 from typing import Final, Literal
 
 from pydantic import Field, ValidationError
@@ -21,6 +22,7 @@ from .simulated.policy import SimulatedPolicy
 
 MAX_POLICY_BYTES: Final = 1 << 20
 DEFAULT_MAX_EVIDENCE_AGE_S: Final = 86_400
+_FIELD: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 SecurityMode = Literal["production", "evaluation"]
 
 
@@ -131,4 +133,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location) or "its top"
+    """Name where it is wrong; a name that could be no field's is the text's own, and is not repeated."""
+    return (
+        ".".join(str(part) if _FIELD.fullmatch(str(part)) else "(a name)" for part in location) or "its top"
+    )

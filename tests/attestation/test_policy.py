@@ -170,3 +170,11 @@ def test_a_roots_fingerprint_fits_a_policy() -> None:
     root = DevelopmentRoot.create()
     loaded = load(simulated(root_fingerprint=root.fingerprint.hex()))
     assert endorsements_for(loaded).simulated.roots == (root.fingerprint,)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "\x1b[2J", "a\nb", "a b", "", "é"])
+def test_a_strange_name_in_a_policy_is_not_repeated(name: str) -> None:
+    with pytest.raises(MalformedError) as caught:
+        load_policy(json.dumps({"version": "1", name: 1}).encode())
+    assert str(caught.value).startswith("BAD_POLICY: the policy is wrong at (a name): ")
+    assert len(str(caught.value)) < 200
