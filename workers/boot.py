@@ -1,6 +1,7 @@
-"""Boot: attest, release, load, announce. Returns only when jobs may be taken.
+"""Boot: attest, release, fetch, decrypt, load, announce. Returns only when jobs may be taken.
 
-Each stage is timed and printed. Every failure ends in one line and a stable exit
+Each stage is timed and printed; what waits for the KMS, the disk or a compiler runs
+side by side. Every failure ends in one line and a stable exit
 code, with a queue that was not touched.
 """
 
@@ -9,14 +10,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import BinaryIO, Final, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..attestation.announced import Announced, judge_announcement
-from ..attestation.key_release.aws import AwsKms
+from ..attestation.key_release.aws import AwsKms, aws_patience
 from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.order_store import read_orders
@@ -27,9 +29,10 @@ from ..attestation.verify import endorsements_for
 from ..broker_config.blobs import BlobStore
 from ..wire.announcement import Announcement, AnnouncementBody, ModelIdentity, archive_name, newest_prefix
 from ..wire.encoding import sha256
-from ..wire.errors import ConfigurationError, KeyReleaseError
+from ..wire.errors import ConfigurationError, Error, KeyReleaseError
 from ..wire.keys import PublicKey
 from ..wire.opening import Opener
+from .ahead import Ahead
 from .attesters import make_attester
 from .engines import MicroBatcher, load_engine
 from .fleet_key import FleetKey, FleetKeys
@@ -40,23 +43,10 @@ from .policy import worker_policy
 from .runner import EmbedRunner
 from .seal_batch import EvidenceKeys
 from .settings import WorkerSettings
+from .stages import Stages, TimedReader
 
-
-@dataclass
-class Stages:
-    """Times of boot's stages, in seconds, in order."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - started
-
-    def __str__(self) -> str:
-        return " ".join(f"{name} {seconds:.2f}s" for name, seconds in self.seconds.items())
+SETTLE_SECONDS: Final = 2.0
+"""How long a boot that failed waits for what it had begun: the process may end right after."""
 
 
 class Boot:
@@ -98,6 +88,12 @@ class Boot:
             now=now,
             say=say,
         )
+        # One for as long as the worker lives, so that its breaker remembers a KMS that keeps failing.
+        self._patience = aws_patience(
+            settings.kms_deadline_seconds,
+            connect_timeout_s=settings.kms_connect_timeout_seconds,
+            read_timeout_s=settings.kms_read_timeout_seconds,
+        )
         self._lock = threading.Lock()
 
     def run(self) -> WorkerIdentity:
@@ -109,10 +105,14 @@ class Boot:
             self._source = worker_policy(self.settings, self.now(), self.say)
             self._take_policy()
             self._attester = make_attester(self.settings)
-        with self.stages.stage("release"):
-            fleet_key = self.ring.open()
-        with self.stages.stage("model"):
-            self._model = self._open_model()
+        model = Ahead(self._open_model, "model")
+        try:
+            with self.stages.stage("release"):
+                fleet_key = self.ring.open()
+            self._model = model.result()
+        except Error:
+            model.settle(SETTLE_SECONDS)
+            raise
         with self.stages.stage("load"):
             self.runner = self._load()
         with self.stages.stage("announce"):
@@ -184,7 +184,7 @@ class Boot:
 
     def _kms(self, key_id: str) -> AwsKms:
         settings = self.settings
-        secret = settings.kms_secret_access_key
+        secret, token = settings.kms_secret_access_key, settings.kms_session_token
         return AwsKms(
             self._attester,
             key_id,
@@ -192,7 +192,16 @@ class Boot:
             region=settings.kms_region,
             access_key_id=settings.kms_access_key_id,
             secret_access_key=None if secret is None else secret.get_secret_value(),
+            session_token=None if token is None else token.get_secret_value(),
+            sts_endpoint=settings.kms_sts_endpoint,
+            role_arn=settings.kms_role_arn,
+            instance_metadata=settings.kms_instance_metadata,
+            proxy=settings.kms_proxy,
+            ca_bundle=settings.kms_ca_bundle,
+            connect_timeout_s=settings.kms_connect_timeout_seconds,
+            read_timeout_s=settings.kms_read_timeout_seconds,
             deadline_s=settings.kms_deadline_seconds,
+            patience=self._patience,
         )
 
     @contextmanager
@@ -259,12 +268,23 @@ class Boot:
         return found
 
     def _open_model(self) -> LoadedModel:
+        """Fetch and decrypt the model; its key is released beside the fleet key."""
+        started, released = time.perf_counter(), 0.0
         release = self._kms(self.settings.model_key_id)
+
+        def decrypt(wrapped: bytes, context: Mapping[str, str]) -> bytes:
+            nonlocal released
+            asked = time.perf_counter()
+            try:
+                return release.decrypt(wrapped, context)
+            finally:
+                released = time.perf_counter() - asked
+
         try:
-            with self.settings.model.open("rb") as file:
-                return open_package(
-                    file,
-                    release.decrypt,
+            with self.settings.model.open("rb", buffering=0) as file:
+                model = open_package(
+                    cast("BinaryIO", TimedReader(file, self.stages, "fetch")),
+                    decrypt,
                     trusted_signers=(bytes.fromhex(self.settings.model_signer),),
                     expected_manifest_hash=None,
                 )
@@ -272,6 +292,9 @@ class Boot:
             raise ConfigurationError("MODEL_UNREADABLE", f"cannot read the model: {error.strerror}") from None
         finally:
             release.close()
+        whole = time.perf_counter() - started
+        self.stages.add("decrypt", whole - released - self.stages.seconds.get("fetch", 0.0))
+        return model
 
     def _load(self) -> EmbedRunner:
         settings = self.settings

@@ -45,6 +45,16 @@ class WorkerSettings(BaseSettings):
     kms_region: str = "us-east-1"
     kms_access_key_id: str | None = None
     kms_secret_access_key: SecretStr | None = Field(default=None, repr=False)
+    kms_session_token: SecretStr | None = Field(default=None, repr=False)
+    kms_sts_endpoint: str | None = None
+    kms_role_arn: str | None = Field(default=None, description="Role to take before the KMS is asked")
+    kms_instance_metadata: str | None = Field(
+        default=None, description="Address of the parent's metadata service, for its credentials"
+    )
+    kms_proxy: str | None = Field(default=None, description="Forward proxy, e.g. a vsock forwarder's address")
+    kms_ca_bundle: Path | None = Field(default=None, description="PEM file of the roots for the KMS's TLS")
+    kms_connect_timeout_seconds: float | None = Field(default=None, gt=0, le=600)
+    kms_read_timeout_seconds: float | None = Field(default=None, gt=0, le=600)
     fleet_key_id: str = "alias/fleet"
     model_key_id: str = "alias/model"
     kms_deadline_seconds: float = Field(default=30, ge=0.5, le=600)

@@ -9,9 +9,9 @@ document once would have to refuse an honest repetition.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ...wire.errors import KeyReleaseError
 from ..attest import Attester
+from .aws_settings import AwsSettings
 from .boto import kms_answer, make_client
 from .cms import open_enveloped
 from .protocol import DataKey
+from .retry import DEFAULT_DEADLINE_S, Patience
 
 DATA_KEY_BYTES: Final = 32
 MAX_WRAPPED_BYTES: Final = 6144
-DEFAULT_DEADLINE_S: Final = 30.0
-_MAX_ATTEMPTS: Final = 4
-_FIRST_PAUSE_S: Final = 0.2
+_KEY_ALGORITHM: Final = "RSAES_OAEP_SHA_256"
 
 
 class AwsKms:
@@ -36,7 +36,13 @@ class AwsKms:
     :param attester: makes the attestation documents.
     :param key_id: KMS key id, ARN or ``alias/…``.
     :param endpoint_url: another endpoint than AWS's own (a proxy in front of it, the local KMS).
+    :param sts_endpoint: :param instance_metadata: :param role_arn: :param ca_bundle: :param proxy: see
+        :class:`~.aws_settings.AwsSettings`.
+    :param connect_timeout_s: :param read_timeout_s: of one attempt, in seconds; by default each a sixth of
+        the deadline.
     :param deadline_s: how long one call may take in all, in seconds, attempts included.
+    :param patience: shared by all that ask one endpoint, so that they share its circuit breaker; it then
+        has the deadline. By default this object has its own.
     :param monotonic: :param sleep: clock and pause, in seconds.
     :raises ConfigurationError: ``EXTRA_MISSING``, ``KMS_CREDENTIALS_INCOMPLETE`` or ``BAD_KMS_SETTINGS``.
     """
@@ -51,23 +57,38 @@ class AwsKms:
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
         session_token: str | None = None,
+        sts_endpoint: str | None = None,
+        instance_metadata: str | None = None,
+        role_arn: str | None = None,
+        ca_bundle: Path | None = None,
+        proxy: str | None = None,
+        connect_timeout_s: float | None = None,
+        read_timeout_s: float | None = None,
         deadline_s: float = DEFAULT_DEADLINE_S,
+        patience: Patience | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._attester = attester
         self._key_id = key_id
-        self._deadline_s = deadline_s
-        self._monotonic = monotonic
-        self._sleep = sleep
-        self._attempt_s = max(deadline_s / 3, 0.1)
-        self._client = make_client(
+        connect_s, read_s = _timeouts(deadline_s, connect_timeout_s, read_timeout_s)
+        settings = AwsSettings(
             endpoint_url=endpoint_url,
             region=region,
             access_key_id=access_key_id,
             secret_access_key=secret_access_key,
             session_token=session_token,
-            timeout_s=self._attempt_s / 2,
+            sts_endpoint=sts_endpoint,
+            instance_metadata=instance_metadata,
+            role_arn=role_arn,
+            ca_bundle=ca_bundle,
+            proxy=proxy,
+            connect_timeout_s=connect_s,
+            read_timeout_s=read_s,
+        )
+        self._client = make_client(settings)
+        self._patience = patience or Patience(
+            deadline_s=deadline_s, attempt_s=connect_s + read_s, monotonic=monotonic, sleep=sleep
         )
 
     def generate_data_key(self, context: Mapping[str, str]) -> DataKey:
@@ -75,8 +96,8 @@ class AwsKms:
 
         :param context: KMS encryption context; public, at most 8 KB.
         :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_REFUSED_REQUEST``, ``KMS_KEY_UNUSABLE``,
-            ``KMS_UNAVAILABLE`` (retriable), ``KMS_RETURNED_PLAINTEXT``, ``KMS_BAD_ANSWER`` or a code of
-            :func:`.cms.open_enveloped`.
+            ``KMS_CREDENTIALS``, ``KMS_TLS_FAILED``, ``KMS_THROTTLED`` or ``KMS_UNAVAILABLE`` (retriable),
+            ``KMS_RETURNED_PLAINTEXT``, ``KMS_BAD_ANSWER`` or a code of :func:`.cms.open_enveloped`.
         """
         answer, plaintext = self._released(
             lambda recipient: self._client.generate_data_key(
@@ -92,7 +113,7 @@ class AwsKms:
         """Return the 32-byte key that ``wrapped`` holds.
 
         :param wrapped: what :meth:`generate_data_key` returned, at most 6144 bytes.
-        :raises KeyReleaseError: as :meth:`generate_data_key`.
+        :raises KeyReleaseError: as :meth:`generate_data_key`; ``KMS_WRONG_BLOB`` or ``KMS_WRONG_KEY``.
         """
         if not 0 < len(wrapped) <= MAX_WRAPPED_BYTES:
             raise KeyReleaseError("KMS_REFUSED_REQUEST", "a wrapped key has 1 to 6144 bytes")
@@ -111,25 +132,13 @@ class AwsKms:
         self._client.close()
 
     def _released(self, call: Callable[[dict[str, object]], Any]) -> tuple[dict[str, Any], bytes]:
-        """Attempt a call until it succeeds, fails for good or has no time left."""
-        end = self._monotonic() + self._deadline_s
-        for attempt in range(_MAX_ATTEMPTS):
-            try:
-                return self._attempt(call)
-            except KeyReleaseError as error:
-                # Jitter keeps a fleet that starts together from knocking together.
-                pause = _FIRST_PAUSE_S * 2**attempt * (0.5 + random.random())  # noqa: S311
-                last = attempt + 1 == _MAX_ATTEMPTS
-                if not error.retriable or last or self._monotonic() + pause + self._attempt_s > end:
-                    raise
-            self._sleep(pause)
-        raise AssertionError("the last attempt returns or raises")
+        return self._patience(lambda: self._attempt(call))
 
     def _attempt(self, call: Callable[[dict[str, object]], Any]) -> tuple[dict[str, Any], bytes]:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         recipient: dict[str, object] = {
-            "KeyEncryptionAlgorithm": "RSAES_OAEP_SHA_256",
+            "KeyEncryptionAlgorithm": _KEY_ALGORITHM,
             "AttestationDocument": self._attester.attest(public_key=spki),
         }
         answer = kms_answer(lambda: call(recipient))
@@ -141,6 +150,24 @@ class AwsKms:
         if not isinstance(envelope, bytes) or not envelope:
             raise KeyReleaseError("KMS_BAD_ANSWER", "the KMS's answer holds no envelope for this TEE")
         return answer, open_enveloped(envelope, key)
+
+
+def aws_patience(
+    deadline_s: float, *, connect_timeout_s: float | None = None, read_timeout_s: float | None = None
+) -> Patience:
+    """Return patience for one endpoint, to be shared by every :class:`AwsKms` that asks it.
+
+    :param deadline_s: :param connect_timeout_s: :param read_timeout_s: as given to :class:`AwsKms`.
+    :raises ConfigurationError: ``EXTRA_MISSING``.
+    """
+    return Patience(
+        deadline_s=deadline_s, attempt_s=sum(_timeouts(deadline_s, connect_timeout_s, read_timeout_s))
+    )
+
+
+def _timeouts(deadline_s: float, connect_s: float | None, read_s: float | None) -> tuple[float, float]:
+    share = max(deadline_s / 6, 0.05)
+    return share if connect_s is None else connect_s, share if read_s is None else read_s
 
 
 def owner_data_key(
@@ -158,18 +185,21 @@ def owner_data_key(
 
     :param key_id: KMS key id, ARN or ``alias/…``. :param timeout_s: per attempt, in seconds.
     :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_REFUSED_REQUEST``, ``KMS_KEY_UNUSABLE``,
-        ``KMS_UNAVAILABLE`` (retriable) or ``KMS_BAD_ANSWER``.
+        ``KMS_CREDENTIALS``, ``KMS_TLS_FAILED``, ``KMS_THROTTLED`` or ``KMS_UNAVAILABLE`` (retriable) or
+        ``KMS_BAD_ANSWER``.
     :raises ConfigurationError: as :class:`AwsKms`.
     """
-    client = make_client(
+    settings = AwsSettings(
         endpoint_url=endpoint_url,
         region=region,
         access_key_id=access_key_id,
         secret_access_key=secret_access_key,
         session_token=session_token,
-        timeout_s=timeout_s,
-        attempts=3,
+        connect_timeout_s=timeout_s,
+        read_timeout_s=timeout_s,
     )
+    # No attestation document here that would have to be fresh: botocore may ask again.
+    client = make_client(settings, attempts=3)
     try:
         answer = kms_answer(
             lambda: client.generate_data_key(

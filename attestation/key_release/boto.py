@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ...wire.errors import ConfigurationError, Error, KeyReleaseError
@@ -12,6 +13,7 @@ from .aws_settings import AwsSettings
 
 if TYPE_CHECKING:
     from botocore.config import Config
+    from botocore.loaders import Loader
     from botocore.session import Session
     from mypy_boto3_kms import KMSClient
 
@@ -28,13 +30,22 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
     try:
         import boto3
         import botocore.session
+        from botocore.config import Config
         from botocore.exceptions import BotoCoreError
     except ImportError:
         raise ConfigurationError(
             "EXTRA_MISSING", "AWS KMS needs boto3: pip install 'ephemeralml[aws]'"
         ) from None
-    config = _config(settings, attempts)
+    # Without a proxy of ours, HTTPS_PROXY and NO_PROXY count as they do everywhere.
+    proxies = None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy}
+    config = Config(
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        proxies=proxies,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
     session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
     try:
         _take_credentials(session, settings, config)
         boto = boto3.session.Session(botocore_session=session, region_name=settings.region)
@@ -45,17 +56,12 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
         ) from None
 
 
-def _config(settings: AwsSettings, attempts: int) -> Config:
-    from botocore.config import Config
+@cache
+def _loader() -> Loader:
+    """Return what reads botocore's models: once in a process, they are large and never change."""
+    from botocore.loaders import create_loader
 
-    # Without a proxy of ours, HTTPS_PROXY and NO_PROXY count as they do everywhere.
-    proxies = None if settings.proxy is None else {"http": settings.proxy, "https": settings.proxy}
-    return Config(
-        connect_timeout=settings.connect_timeout_s,
-        read_timeout=settings.read_timeout_s,
-        proxies=proxies,
-        retries={"mode": "standard", "total_max_attempts": attempts},
-    )
+    return create_loader()
 
 
 def _roots(settings: AwsSettings) -> str | None:

@@ -115,19 +115,19 @@ def connect() -> Iterator[Connect]:
 @pytest.fixture
 def raw_client(kms: LocalKms) -> Iterator[Callable[[Principal], Any]]:
     """Make bare boto3 KMS clients."""
+    from ephemeralml.attestation.key_release.aws_settings import AwsSettings
     from ephemeralml.attestation.key_release.boto import make_client
 
     made: list[Any] = []
 
     def make(principal: Principal) -> Any:
-        client = make_client(
+        settings = AwsSettings(
             endpoint_url=kms.endpoint,
             region="us-east-1",
             access_key_id=principal.access_key_id,
             secret_access_key=principal.secret_access_key,
-            session_token=None,
-            timeout_s=10,
         )
+        client = make_client(settings)
         made.append(client)
         return client
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ephemeralml.attestation import MeasurementSet, Platforms, SimulatedPolicy, TrustPolicy
 from ephemeralml.attestation.attest.composite import BundleAttester
+from ephemeralml.attestation.key_release.aws_settings import AwsSettings
 from ephemeralml.attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ephemeralml.attestation.key_release.local_kms import development_policies
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
@@ -282,14 +283,13 @@ def test_a_planted_fleet_key_is_refused_though_the_key_policy_is_wrong(
         public_key=PrivateKey.from_seed("x25519", genuine.plaintext).public_key,
         wrapped=genuine.wrapped,
     )
-    host = make_client(
+    settings = AwsSettings(
         endpoint_url=kms.endpoint,
         region="us-east-1",
         access_key_id=WORKER.access_key_id,
         secret_access_key=WORKER.secret_access_key,
-        session_token=None,
-        timeout_s=5,
     )
+    host = make_client(settings)
     known_seed = b"k" * 32
     blob = host.encrypt(KeyId="alias/fleet", Plaintext=known_seed, EncryptionContext=CONTEXT)[
         "CiphertextBlob"

@@ -286,7 +286,7 @@ def test_context_and_blob_are_bound(
         (b"x", CONTEXT),
     ):
         error = refused(partial(worker.decrypt, blob, context))
-        assert error.code == "KMS_REFUSED_REQUEST"
+        assert error.code == "KMS_WRONG_BLOB"
     assert refused(lambda: worker.decrypt(b"", CONTEXT)).code == "KMS_REFUSED_REQUEST"
     model = raw_client(WORKER)
     call = {"KeyId": "alias/model", "CiphertextBlob": wrapped, "EncryptionContext": CONTEXT}
@@ -319,7 +319,7 @@ def test_wrong_secret_and_unknown_access_key(
     assert aws_code(lambda: release(raw_client(unknown), document)) == "UnrecognizedClientException"
     assert (
         refused(lambda: connect(attester, kms, principal=wrong).generate_data_key(CONTEXT)).code
-        == "KMS_DENIED"
+        == "KMS_CREDENTIALS"
     )
 
 
@@ -492,7 +492,7 @@ def test_the_cache_of_used_documents_is_bounded_and_closed(
     far = int(time.time()) + 10_000
     documents._used.update((number.to_bytes(32, "big"), far) for number in range(CACHE_ENTRIES))
     error = refused(lambda: connect(attester, kms, sleep=lambda _: None).generate_data_key(CONTEXT))
-    assert error.code == "KMS_UNAVAILABLE"
+    assert error.code == "KMS_THROTTLED"
     for digest in documents._used:
         documents._used[digest] = 0
     connect(attester, kms).generate_data_key(CONTEXT)
