@@ -25,9 +25,11 @@ from ..broker_config.replies import ReplyPublisher
 from ..broker_config.settings import BrokerSettings
 from ..broker_config.transport import DELIVERIES
 from ..wire.errors import Error, KeyReleaseError
-from ..wire.exit_codes import exit_code
-from .boot import Boot
+from ..wire.exit_codes import MISUSE, exit_code
+from .ahead import Ahead
+from .boot import SETTLE_SECONDS, Boot
 from .drain import Drain
+from .engines import import_engine
 from .gate import install_gate
 from .identity import WorkerIdentity
 from .job_task import JobTask
@@ -35,6 +37,7 @@ from .pipeline import Pipeline
 from .policy import PolicyWatch
 from .seal_batch import SealBatch
 from .settings import WorkerSettings
+from .stages import seconds_since_process_start
 
 LOG: Final = logging.getLogger("ephemeralml.worker")
 DENIED_RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -57,13 +60,15 @@ class Worker:
 
     def run(self) -> int:
         """Boot behind the gate, answer packs until told to stop; return the exit code."""
-        self._started = time.perf_counter()
         self._task: JobTask | None = None
         self._boot_done: Boot | None = None
         self._said = ""
         self._stopping = threading.Event()
+        # Libraries of the engine, the boot itself and Celery's start are on their way at once.
+        engine = Ahead(partial(import_engine, self.settings.backend), "engine")
         with broker_running(self.broker) as broker:
             self.broker = broker
+            boot = Ahead(self._boot, "boot")
             app = make_app(broker, pool=self.settings.pool)
 
             # Celery binds functions only: a method of ours would not be given the task.
@@ -71,7 +76,7 @@ class Worker:
                 self._handle(task, message)
 
             app.task(name=TASK_NAME, bind=True)(take)
-            install_gate(app, self._boot)
+            install_gate(app, boot.result)
             worker_shutting_down.connect(self._on_stopping, weak=False)
             worker_shutdown.connect(self._on_stopped, weak=False)
             worker = app.Worker(
@@ -89,6 +94,7 @@ class Worker:
             try:
                 worker.start()
             except SystemExit as stop:
+                engine.settle(SETTLE_SECONDS)
                 return stop.code if isinstance(stop.code, int) else 1
             return int(worker.exitcode or 0)
 
@@ -110,6 +116,10 @@ class Worker:
                     return exit_code(error)
                 delay = DENIED_RETRY_SECONDS[min(attempt, len(DENIED_RETRY_SECONDS) - 1)]
                 self.say(f"key release refused: {error}; nothing taken off the queue, again in {delay:.0f} s")
+            except Exception as error:  # its text may hold anything
+                name = type(error).__name__
+                self.complain(f"error BOOT_FAILED: an unexpected {name}; nothing was taken off the queue")
+                return MISUSE
             attempt += 1
             if self._stopping.wait(delay):
                 return 0
@@ -128,11 +138,10 @@ class Worker:
         if self.drain:
             waiting = partial(queue_length, self.broker, self.settings.pool)
             Drain(waiting, lambda: task.in_work, self.settings.drain_idle_seconds).start()
-        total = time.perf_counter() - self._started
         self.say(
             f"ready: pool {identity.pool} worker {identity.worker_id.hex()} model {identity.model.id} "
             f"engine {identity.engine.backend}/{identity.engine.precision} mode {identity.security_mode} "
-            f"| {boot.stages}, gate open after {total:.2f}s"
+            f"| {boot.stages}, gate open {_age()}"
         )
 
     def _end(self, code: int) -> None:
@@ -180,6 +189,11 @@ class Worker:
         if self._task is not None:
             self._task.pipeline.forget()
         self.say("stopped: keys dropped")
+
+
+def _age() -> str:
+    age = seconds_since_process_start()
+    return "" if age is None else f"{age:.2f}s after process start"
 
 
 def configure_logging() -> None:

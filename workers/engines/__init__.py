@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ...wire.errors import ConfigurationError
 from .base import Backend, EmbedRequest, EmbedResult, Engine, Precision
 from .batcher import MicroBatcher
@@ -22,8 +24,21 @@ __all__ = [
     "MicroBatcher",
     "ModelFiles",
     "Precision",
+    "import_engine",
     "load_engine",
 ]
+
+
+def import_engine(backend: Backend) -> None:
+    """Import what a backend needs, so that it is there when :func:`load_engine` is called.
+
+    Says nothing of what is missing: that is for :func:`load_engine`.
+    """
+    with suppress(ImportError):
+        if backend == "openvino":
+            from . import openvino_engine as _openvino  # noqa: F401
+        elif backend == "torch":
+            from . import torch_engine as _torch  # noqa: F401
 
 
 def load_engine(
