@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from asn1crypto.x509 import Certificate, TbsCertificate  # type: ignore[import-untyped]
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ephemeralml.attestation.confidential_space import ConfidentialSpaceEndorsements
@@ -85,7 +86,16 @@ class Fault:
 
 def all_faults() -> list[Fault]:
     """Return every fault."""
-    return [*envelope(), *headers(), *signatures(), *times(), *said(), *chains(), *shown_chains()]
+    return [
+        *envelope(),
+        *headers(),
+        *signatures(),
+        *times(),
+        *said(),
+        *chains(),
+        *rewritten(),
+        *shown_chains(),
+    ]
 
 
 def envelope() -> Iterator[Fault]:
@@ -292,6 +302,44 @@ def chains() -> Iterator[Fault]:
     yield Fault("iat before its leaf", "TIMESTAMP_OUTSIDE", _old_token, lambda: good_chain().endorsements)
 
 
+def rewritten() -> Iterator[Fault]:
+    """Certificates that no careful library makes, signed nevertheless."""
+
+    def old(tbs: TbsCertificate) -> None:
+        tbs["version"] = "v1"
+        del tbs["extensions"]
+
+    def numbered(serial: int) -> Callable[[TbsCertificate], None]:
+        def change(tbs: TbsCertificate) -> None:
+            tbs["serial_number"] = serial
+
+        return change
+
+    for name, code, change in (
+        ("leaf of version 1", "CERTIFICATE_PROFILE", old),
+        ("leaf with serial number 0", "BAD_CERTIFICATE", numbered(0)),
+        ("leaf with a negative serial number", "BAD_CERTIFICATE", numbered(-5)),
+    ):
+        yield Fault(name, code, partial(resigned, change), lambda: good_chain().endorsements)
+
+
+def resigned(change: Callable[[TbsCertificate], None]) -> bytes:
+    """Return a token of the good chain whose leaf was changed and signed again by the intermediate."""
+    chain = good_chain()
+    made = Certificate.load(chain.certificates[0])
+    change(made["tbs_certificate"])
+    tbs = made["tbs_certificate"].dump(force=True)
+    made["signature_value"] = rsa_key("intermediate").sign(tbs, padding.PKCS1v15(), hashes.SHA256())
+    return pki(certificates=[made.dump(force=True), *chain.certificates[1:]])
+
+
+def _loose() -> str:
+    """Return base64 whose last character says more than the octets do."""
+    text = base64.b64encode(b"\x30" * 100).decode()
+    assert text.endswith("MA==")
+    return text[:-4] + "MB=="
+
+
 def _broken(name: str, code: str, place: int, **changes: object) -> Fault:
     made: list[Chain] = []
 
@@ -358,6 +406,7 @@ def shown_chains() -> Iterator[Fault]:
         "PEM": ["-----BEGIN CERTIFICATE-----\n" + texts[0], *texts[1:]],
         "with newlines": [texts[0][:64] + "\n" + texts[0][64:], *texts[1:]],
         "not ASCII": ["ï" + texts[0], *texts[1:]],
+        "with loose bits": [_loose(), *texts[1:]],
     }
     for name, value in values.items():
         yield Fault(

@@ -81,6 +81,12 @@ def test_one_unwanted_claim_is_one_refusal(said: dict[str, object], code: str) -
     assert codes(said) == [code]
 
 
+def test_all_wanted_support_attributes_must_be_there() -> None:
+    said: dict[str, object] = {"submods/confidential_space/support_attributes": ["STABLE", "USABLE"]}
+    assert codes(said, support_attributes=["USABLE", "STABLE"]) == []
+    assert codes(said, support_attributes=["LATEST", "STABLE"]) == ["SUPPORT_ATTRIBUTE_MISSING"]
+
+
 def test_every_reason_is_named() -> None:
     said = {"secboot": False, "aud": "somebody", "submods/container/image_digest": OTHER}
     assert codes(said) == ["MEASUREMENT_MISMATCH", "AUDIENCE_MISMATCH", "SECURE_BOOT_OFF"]

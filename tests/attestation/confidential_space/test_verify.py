@@ -13,7 +13,7 @@ from ephemeralml.attestation.confidential_space.verify import verify
 from ephemeralml.wire.encoding import sha256
 from ephemeralml.wire.errors import Error
 
-from .faults import Fault, all_faults
+from .faults import Fault, all_faults, resigned
 from .forge import (
     DIGEST,
     HOUR,
@@ -75,10 +75,23 @@ def test_a_leaf_may_say_that_it_signs_data() -> None:
     assert verify(pki(chain), chain.endorsements, NOW).issued_at == NOW
 
 
+def test_a_certificate_written_again_unchanged_verifies() -> None:
+    """The control of those that are written again with a fault."""
+    assert verify(resigned(lambda tbs: None), issuer(), NOW).issued_at == NOW
+
+
 def test_the_shortest_certificate_limits_the_token() -> None:
     chain = make_chain([*links()[:2], leaf(window=(NOW - 5, NOW + 60))])
     verified = verify(pki(chain), chain.endorsements, NOW)
     assert (verified.not_before, verified.not_after) == (NOW, NOW + 60)
+
+
+def test_a_certificate_that_begins_after_the_token_limits_it_too() -> None:
+    root, intermediate, signer = links()
+    intermediate.window = (NOW + 10, NOW + 60)
+    chain = make_chain([root, intermediate, signer])
+    verified = verify(pki(chain), chain.endorsements, NOW + 20)
+    assert (verified.issued_at, verified.not_before, verified.not_after) == (NOW, NOW + 10, NOW + 60)
 
 
 @pytest.mark.parametrize("status", ["enabled", "disabled", "Disabled-Since-Boot", "disabled-since-boot "])
