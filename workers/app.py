@@ -73,7 +73,7 @@ class Worker:
 
             # Celery binds functions only: a method of ours would not be given the task.
             def take(task: Any, message: bytes) -> None:
-                self._handle(task, message)
+                self._handle(message, task.request.get(DELIVERIES) or 1)
 
             app.task(name=TASK_NAME, bind=True)(take)
             install_gate(app, boot.result)
@@ -98,9 +98,9 @@ class Worker:
                 return stop.code if isinstance(stop.code, int) else 1
             return int(worker.exitcode or 0)
 
-    def _handle(self, task: Any, message: bytes) -> None:
+    def _handle(self, message: bytes, deliveries: int) -> None:
         assert self._task is not None  # noqa: S101 - the gate opens after boot
-        self._task(message, task.request.get(DELIVERIES) or 1)
+        self._task(message, deliveries)
 
     def _boot(self) -> int:
         attempt = 0
