@@ -18,7 +18,7 @@ from ephemeralml.attestation.confidential_space.verify import verify
 from ephemeralml.wire.encoding import sha256
 from ephemeralml.wire.errors import ConfigurationError, Error
 
-from .forge import AUDIENCE, DIGEST, NOW, RECEIPT_KEY, issuer, oidc
+from .forge import AUDIENCE, DIGEST, NOW, RECEIPT_KEY, issuer, oidc, pki
 from .launcher import launcher
 
 
@@ -169,6 +169,35 @@ def served(path: Path, serve: Callable[[socket.socket], None]) -> threading.Thre
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
+
+
+def chunked(token: bytes, *, whole: bool) -> Callable[[socket.socket], None]:
+    """Answer as Go's server does: what is longer than its buffer comes in chunks."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(4_096)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        for part in (token[:2048], token[2048:]):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+        connection.sendall(b"0\r\n\r\n" if whole else b"")
+
+    return serve
+
+
+def test_an_answer_in_chunks_is_read(tmp_path: Path) -> None:
+    token = pki(changes={"eat_nonce": "nonce:" + b"challenge".hex()})
+    thread = served(tmp_path / "s", chunked(token, whole=True))
+    assert attester(tmp_path / "s").attest(nonce=b"challenge") == token
+    thread.join()
+
+
+def test_chunks_that_do_not_end_are_refused(tmp_path: Path) -> None:
+    thread = served(tmp_path / "s", chunked(pki(), whole=False))
+    with pytest.raises(Error, match="LAUNCHER_BAD_ANSWER"):
+        attester(tmp_path / "s").attest(nonce=b"challenge")
+    thread.join()
 
 
 def test_what_is_no_http_is_refused(tmp_path: Path) -> None:
