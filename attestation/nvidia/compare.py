@@ -40,7 +40,8 @@ def compare_measurements(
     :raises Error: as :meth:`.manifests.Manifests.find`.
     """
     names = manifest_names(report.opaque, identity, architecture)
-    found = [manifests.find(name, version, identity.chip) for name, version in names]
+    chip = identity.chip.replace("_", "")  # a switch's certificate writes LS_10, its manifests LS10
+    found = [manifests.find(name, version, chip) for name, version in names]
     at_hand = tuple(one for one in found if one is not None)
     if not names or len(at_hand) != len(names):
         return Comparison(at_hand)

@@ -240,6 +240,13 @@ def test_validity_ends_with_the_first_answer() -> None:
     assert (verified.not_before, verified.not_after) == (NOW - 3600, NOW + DAY)
 
 
+def test_an_issuer_with_an_rsa_key_is_recognised() -> None:
+    issuer = issue(Cert("rsa issuer", rsa=True))
+    subject = issue(Cert("below", ca=False), issuer)
+    data = make_ocsp(subject, issuer, OcspParts(digest=hashes.SHA256()))
+    assert check_revocation(subject.certificate, issuer.certificate, [data], NOW) is not None
+
+
 def test_keys_of_another_kind_do_not_match() -> None:
     other = issue(Cert("other", curve=ec.SECP256R1()))
     subject = issue(Cert("below", ca=False), other)

@@ -45,7 +45,9 @@ from .forge import (
     leaf_first,
     make_chain,
     make_evidence,
+    make_manifest,
     make_report,
+    manifest_text,
     opaque,
     other_device,
     tcb_info,
@@ -329,6 +331,28 @@ def test_a_bad_chain_is_refused(make: Callable[[], tuple[Party, ...]], code: str
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.key_size != 384:
         key = None
     assert refused(one(make_report(key=key), chain), roots) == code
+
+
+@pytest.mark.parametrize("changes", [{"f15": None}, {"f17": None}, {"f18": None}])
+def test_without_its_boards_name_nothing_is_compared(changes: dict[str, bytes | None]) -> None:
+    verified = judge(one(make_report(ReportParts(opaque=opaque(**changes)))))
+    assert "MEASUREMENTS_NOT_COMPARED" in {code for code, _ in verified.findings}
+
+
+def test_a_switch_is_compared_with_its_bios() -> None:
+    chain = _leaf(device_name("NVIDIA:LS_10:48B02DFE0092CDDB"))
+    fields = opaque({6: b"96.10.55.00.01", 23: b"\xec\0"})
+    report = make_report(ReportParts(opaque=fields), chain[-1].key)
+    data = one(report, chain, kind="switch", architecture="LS10")
+    bios = make_manifest(manifest_text("96.10.55.00.01", (0, 3), product="LS10"))
+    rims = {"NV_SWITCH_BIOS_5612_0002_890_9610550001": bios}
+    (found,) = NvidiaDetails.of(judge(data, endorsements(rims=rims))).devices
+    assert (found.architecture, found.vbios, found.compared, found.differing) == (
+        "LS10",
+        "96.10.55.00.01",
+        2,
+        (),
+    )
 
 
 def test_certificates_in_another_order_are_refused() -> None:
