@@ -32,7 +32,12 @@ def one_line_errors() -> Iterator[None]:
 def worker(
     pool: Annotated[str | None, typer.Option("--pool", help="Pool to serve.")] = None,
     drain: Annotated[bool, typer.Option("--drain", help="Exit 0 once the queue has stayed empty.")] = False,
-    policy: Annotated[Path | None, typer.Option("--policy", help="Trust policy (JSON).")] = None,
+    policy: Annotated[
+        Path | None, typer.Option("--policy", help="Trust policy: signed bundle, policy store, or JSON.")
+    ] = None,
+    policy_root: Annotated[
+        str | None, typer.Option("--policy-root", help="Policy root's Ed25519 key, hexadecimal.")
+    ] = None,
     model: Annotated[Path | None, typer.Option("--model", help="Encrypted model package.")] = None,
     backend: Annotated[str | None, typer.Option("--backend", help="openvino, torch or noop.")] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Packs in work at once.")] = None,
@@ -58,6 +63,7 @@ def worker(
         settings = worker_settings(
             pool=pool,
             policy=policy,
+            policy_root=policy_root,
             model=model,
             backend=backend,
             concurrency=concurrency,
