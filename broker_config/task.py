@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from celery.app.task import Task
@@ -11,6 +12,7 @@ from kombu.transport.virtual.base import QoS
 
 from ..wire.errors import Error
 
+LOG: Final = logging.getLogger("ephemeralml.broker")
 UNEXPECTED: Final = "UNEXPECTED"
 
 
@@ -57,4 +59,6 @@ class QuietTask(Task):  # type: ignore[misc]
             failure = TaskUnfinished(error.code) if error.retriable else TaskFailed(error.code)
         except Exception as error:
             failure = TaskFailed(f"{UNEXPECTED}:{type(error).__name__}")
+        if isinstance(failure, TaskFailed):
+            LOG.error("a message was given up: %s", failure)
         raise failure
