@@ -101,7 +101,8 @@ class BundlePolicy:
     :param read: returns the bytes that the deliverer offers now (untrusted).
     :param policy_root: the root's raw Ed25519 public key, 32 bytes.
     :param now: Unix seconds, for the first reading.
-    :param notify: hears each change, and each new reason why an offered bundle is not taken.
+    :param notify: hears each change, and each new reason why an offered bundle is not taken; it must
+        not ask this source.
     :param memory: refuses what is older than any process here has seen; None: this process only.
     :param poll_s: read at most this often, in seconds.
     :raises Error: the first bundle must be good; see :func:`.policy_bundle.verify_policy_bundle` and

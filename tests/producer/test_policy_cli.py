@@ -20,11 +20,12 @@ from ephemeralml.attestation.closed import UNCHECKED
 from ephemeralml.attestation.policy import TrustPolicy, load_policy
 from ephemeralml.attestation.policy_bundle import open_policy_bundle
 from ephemeralml.attestation.policy_memory import default_memory
-from ephemeralml.attestation.policy_source import BundlePolicy, StaticPolicy
+from ephemeralml.attestation.policy_source import BundlePolicy, PolicyInForce, StaticPolicy
 from ephemeralml.attestation.policy_store import PolicyStore
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.broker_config.settings import broker_settings
 from ephemeralml.producer.cli.common import make_client, policy_source, read_policy, root_key
+from ephemeralml.producer.cli.doctor import _policy as doctor_policy
 from ephemeralml.producer.cli.jobs import _judging
 from ephemeralml.producer.cli.policy_diff import compare, lay_out, show_place
 from ephemeralml.producer.cli.policy_words import span
@@ -53,9 +54,9 @@ class Desk:
         Path("root.key").chmod(0o600)
         self.out = self.err = ""
 
-    def run(self, *words: object) -> int:
-        """Run ``ephemeralml policy`` and keep what it printed."""
-        self._patch.setattr("sys.argv", ["ephemeralml", "policy", *map(str, words)])
+    def run(self, *words: object, group: str = "policy") -> int:
+        """Run ``ephemeralml policy`` (or another group) and keep what it printed."""
+        self._patch.setattr("sys.argv", ["ephemeralml", group, *map(str, words)])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         self.out, self.err = self._capsys.readouterr()
@@ -82,6 +83,11 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
     return Desk(tmp_path, monkeypatch, capsys)
+
+
+def damaged(data: bytes) -> bytes:
+    """The same with one bit of its last byte flipped."""
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 # ------------------------------------------------------------------- the root
@@ -194,7 +200,7 @@ def test_a_policy_from_evidence_is_from_genuine_evidence_only(desk: Desk) -> Non
     assert simulated is not None
     assert simulated.measurement_sets[0].name == "mine"
     assert simulated.measurement_sets[0].pcr0 == development_pcrs("image")[0].hex()
-    Path("e").write_bytes(document[:-1] + b"\0")
+    Path("e").write_bytes(damaged(document))
     assert desk.run("new", "--out", "q.json", "--version", "1", *words) == 2
 
 
@@ -278,7 +284,7 @@ def test_a_damaged_history_is_named(desk: Desk) -> None:
     for number in (1, 2):
         desk.release(number)
     path = Path("store/000001.bundle")
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    path.write_bytes(damaged(path.read_bytes()))
     assert desk.run("history", "--store", "store", "--policy-root", ROOT.hex()) == 2
     assert "SIG_FAILED" in desk.out
     assert desk.run("history", "--store", "store", "--json", "--policy-root", ROOT.hex()) == 2
@@ -476,6 +482,47 @@ def test_a_ticket_is_judged_by_the_policy_in_force(desk: Desk) -> None:
     with pytest.raises(ConfigurationError, match="POLICY_NOT_SIGNED"):
         _judging(head(signed=True), Path("1.json"), None)
     assert isinstance(_judging(head(signed=False), Path("1.json"), None), StaticPolicy)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "words"),
+    [
+        (PolicyInForce(TrustPolicy(version="1"), "1", signed=False), "ok", "unsigned"),
+        (
+            PolicyInForce(TrustPolicy(version="1"), "p#1", signed=True, expires=1 << 40),
+            "ok",
+            "signed, ends in",
+        ),
+        (
+            PolicyInForce(TrustPolicy(version="1"), "p#1", signed=True, expires=0),
+            "warning",
+            "signed, ends in",
+        ),
+    ],
+)
+def test_doctor_says_when_a_policy_ends(found: PolicyInForce, verdict: str, words: str) -> None:
+    said = doctor_policy(found)
+    assert (said.code, said.verdict) == ("POLICY", verdict)
+    assert words in said.seen
+
+
+def test_archived_evidence_is_judged_by_the_bundle_of_its_time(desk: Desk) -> None:
+    root = DevelopmentRoot.create()
+    document = SimulatedAttester(root, development_pcrs("image")).attest(public_key=b"k" * 32)
+    Path("e").write_bytes(document)
+    proposed = ("--from-evidence", "e", "--platform", "simulated", "--simulated-root", root.fingerprint.hex())
+    desk.ok("new", "--out", "p.json", "--version", "1", *proposed)
+    desk.ok("sign", "p.json", "--key", "root.key", "--name", "prod", "--out", "b", "--days", 1)
+    words = ("evidence", "e", "--platform", "simulated", "--policy", "b", "--policy-root", ROOT.hex())
+    assert desk.run(*words, "--json", group="verify") == 0, desk.err
+    assert json.loads(desk.out)["wanted"] is True
+    later = int(time.time()) + 2 * 86_400
+    assert desk.run(*words, "--at", later, group="verify") == 1
+    assert "POLICY_EXPIRED" in desk.err
+    assert desk.run(*words[:-1], "ab" * 32, group="verify") == 1
+    assert "SIG_FAILED" in desk.err
+    assert desk.run(*words[:-2], group="verify") == 1
+    assert "NO_POLICY_ROOT" in desk.err
 
 
 @pytest.mark.parametrize("text", ["xyz", "ab", "ab" * 33])

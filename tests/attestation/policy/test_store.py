@@ -171,7 +171,8 @@ def test_a_bundle_under_another_s_name_is_refused(three: PolicyStore) -> None:
 
 def test_the_history_names_what_is_wrong(three: PolicyStore) -> None:
     path = three.folder / "000002.bundle"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert [entry.code for entry in three.history()] == ["", "SIG_FAILED", ""]
     path.write_bytes(after(first(), expires=NOW + DAY))
     assert [entry.code for entry in three.history()] == ["", "", "POLICY_HISTORY_BROKEN"]
