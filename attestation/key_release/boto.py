@@ -82,7 +82,9 @@ def _take_credentials(session: Session, settings: AwsSettings, config: Config) -
         session.set_credentials(settings.access_key_id, settings.secret_access_key, settings.session_token)
     elif settings.instance_metadata is not None:
         fetcher = InstanceMetadataFetcher(
-            timeout=settings.connect_timeout_s, num_attempts=1, base_url=settings.instance_metadata
+            timeout=max(1, int(settings.connect_timeout_s)),
+            num_attempts=1,
+            base_url=settings.instance_metadata,
         )
         chain.providers = [InstanceMetadataProvider(iam_role_fetcher=fetcher)]
     else:
@@ -99,7 +101,9 @@ def _take_credentials(session: Session, settings: AwsSettings, config: Config) -
 
     role = AssumeRoleCredentialFetcher(sts, source, settings.role_arn)
     # botocore offers no public way to set credentials that refresh themselves.
-    session._credentials = DeferredRefreshableCredentials(role.fetch_credentials, "assume-role")
+    session._credentials = DeferredRefreshableCredentials(  # type: ignore[attr-defined]
+        role.fetch_credentials, "assume-role"
+    )
 
 
 def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:

@@ -456,7 +456,7 @@ def test_files_are_private_and_the_audit_log_holds_no_key(
     other = SimulatedAttester(root, development_pcrs("another-image"))
     refused(lambda: connect(other, kms).decrypt(made.wrapped, CONTEXT))
     folder = kms.config.directory
-    for name in ("keys.json", "audit.jsonl"):
+    for name in ("keys.json", "master.key", "audit.jsonl"):
         assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
     lines = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
     assert [(line["principal"], line["operation"], line["key"], line["outcome"]) for line in lines] == [
@@ -466,7 +466,7 @@ def test_files_are_private_and_the_audit_log_holds_no_key(
     assert lines[1]["pcr0"] == development_pcrs("another-image")[0].hex()
     text = (folder / "audit.jsonl").read_text()
     secrets = [made.plaintext, made.wrapped] + [
-        base64.b64decode(key["secret"]) for key in json.loads((folder / "keys.json").read_text())["keys"]
+        base64.b64decode(key["wrapped"]) for key in json.loads((folder / "keys.json").read_text())["keys"]
     ]
     for secret in secrets:
         assert secret.hex() not in text
@@ -559,7 +559,7 @@ def test_serve_blocks_until_interrupted(kms: LocalKms, tmp_path: Path) -> None:
 def test_principals_and_keys_do_not_show_their_secrets(kms: LocalKms) -> None:
     assert kms._server is not None
     store = kms._server.service._store
-    for shown in (repr(WORKER), repr(kms.config), repr(store.find("alias/fleet"))):
+    for shown in (repr(WORKER), repr(kms.config), repr(store.find("alias/fleet", 0))):
         assert WORKER.secret_access_key not in shown
         assert "secret" not in shown.replace("secret_access_key", "")
     assert isinstance(AwsKms.__doc__, str)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ....wire.errors import ConfigurationError
+
 ACCOUNT: Final = "000000000000"
 DEFAULT_MAX_DOCUMENT_AGE_S: Final = 300
+DEFAULT_MAX_AUDIT_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,13 @@ class LocalKmsConfig:
     :param policies: key policy (AWS-like JSON) by alias; a key is made for each.
     :param principals: who may call, by any name.
     :param port: 0 takes a free one.
-    :param max_document_age_s: how old an attestation document may be, in seconds.
-    :param single_use: whether a document is taken only once.
+    :param max_document_age_s: how old an attestation document may be, in seconds; None: as long as its
+        certificate lives.
+    :param single_use: whether a document is taken only once; needs ``max_document_age_s``.
+    :param master_key: file of the key that keys are wrapped under at rest; None: ``master.key`` in
+        the folder.
+    :param max_audit_bytes: an audit file that is longer is set aside and a new one begun.
+    :raises ConfigurationError: ``BAD_KMS_SETTINGS``.
     """
 
     directory: Path
@@ -50,5 +58,14 @@ class LocalKmsConfig:
     host: str = "127.0.0.1"
     port: int = 0
     region: str = "us-east-1"
-    max_document_age_s: int = DEFAULT_MAX_DOCUMENT_AGE_S
+    max_document_age_s: int | None = DEFAULT_MAX_DOCUMENT_AGE_S
     single_use: bool = True
+    master_key: Path | None = None
+    max_audit_bytes: int = DEFAULT_MAX_AUDIT_BYTES
+
+    def __post_init__(self) -> None:
+        if self.single_use and self.max_document_age_s is None:
+            raise ConfigurationError(
+                "BAD_KMS_SETTINGS",
+                "to take documents once, their age must be limited: all would be remembered",
+            )

@@ -25,6 +25,7 @@ from ...nitro.verify import verify
 from .refusals import Refusal, denied, invalid
 
 MAX_FUTURE_S: Final = 60
+CERTIFICATE_S: Final = 3 * 3600
 CACHE_ENTRIES: Final = 65_536
 _RSA_BITS: Final = (2048, 3072, 4096)
 
@@ -51,10 +52,11 @@ class Documents:
     """
 
     def __init__(
-        self, roots: tuple[bytes, ...], *, max_age_s: int, single_use: bool, not_before: int
+        self, roots: tuple[bytes, ...], *, max_age_s: int | None, single_use: bool, not_before: int
     ) -> None:
         self._endorsements = NitroEndorsements(roots)
-        self._max_age_s = max_age_s
+        # Without a limit a document lives as long as its certificate, three hours.
+        self._max_age_s = CERTIFICATE_S if max_age_s is None else max_age_s
         self._single_use = single_use
         self._not_before = not_before if single_use else 0
         self._used: OrderedDict[bytes, int] = OrderedDict()

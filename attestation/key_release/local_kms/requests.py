@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,17 +25,30 @@ _FIELDS: Final = {
     "Decrypt": {"KeyId", "CiphertextBlob", "EncryptionContext", "EncryptionAlgorithm", "Recipient"},
     "Encrypt": {"KeyId", "Plaintext", "EncryptionContext", "EncryptionAlgorithm"},
     "DescribeKey": {"KeyId"},
+    "EnableKey": {"KeyId"},
+    "DisableKey": {"KeyId"},
+    "CancelKeyDeletion": {"KeyId"},
+    "ScheduleKeyDeletion": {"KeyId", "PendingWindowInDays"},
+    "CreateAlias": {"AliasName", "TargetKeyId"},
+    "ListKeys": {"Limit"},
+    "ListAliases": {"KeyId", "Limit"},
 }
+LISTS: Final = frozenset({"ListKeys", "ListAliases"})
+_ALIAS: Final = re.compile(r"alias/(?!aws/)[a-zA-Z0-9/_-]{1,250}")
+# AWS KMS API Reference, "ScheduleKeyDeletion".
+_DAYS: Final = range(7, 31)
+_DEFAULT_DAYS: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One well-formed request.
 
-    :param key_id: as the caller names it; None only for Decrypt.
+    :param key_id: as the caller names it; None only for Decrypt and lists.
     :param data: plaintext of Encrypt or blob of Decrypt.
     :param size: bytes that GenerateDataKey shall make.
     :param document: attestation document of the recipient.
+    :param days: until a key is deleted. :param alias: a new name.
     """
 
     operation: str
@@ -43,6 +57,8 @@ class Request:
     data: bytes = field(default=b"", repr=False)
     size: int = 0
     document: bytes | None = field(default=None, repr=False)
+    days: int = _DEFAULT_DAYS
+    alias: str = ""
 
 
 def read_request(operation: str, body: bytes) -> Request:
@@ -66,21 +82,37 @@ def read_request(operation: str, body: bytes) -> Request:
         raise invalid("the keys are symmetric")
     return Request(
         operation,
-        _key_id(value, required=operation != "Decrypt"),
+        _key_id(value, operation),
         _context(value.get("EncryptionContext", {})),
         _data(operation, value),
         _size(value) if operation == "GenerateDataKey" else 0,
         _document(value.get("Recipient")),
+        _days(value.get("PendingWindowInDays", _DEFAULT_DAYS)),
+        _alias(value["AliasName"]) if "AliasName" in value else "",
     )
 
 
-def _key_id(value: Mapping[str, Any], *, required: bool) -> str | None:
-    key_id = value.get("KeyId")
-    if key_id is None and not required:
+def _key_id(value: Mapping[str, Any], operation: str) -> str | None:
+    key_id = value.get("TargetKeyId" if operation == "CreateAlias" else "KeyId")
+    if key_id is None and (operation == "Decrypt" or operation in LISTS):
         return None
     if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_KEY_ID_BYTES:
         raise invalid("KeyId is missing or of the wrong size")
+    if operation == "CreateAlias" and "AliasName" not in value:
+        raise invalid("AliasName is missing")
     return key_id
+
+
+def _days(value: object) -> int:
+    if type(value) is not int or value not in _DAYS:
+        raise invalid("PendingWindowInDays is 7 to 30")
+    return value
+
+
+def _alias(value: object) -> str:
+    if not isinstance(value, str) or not _ALIAS.fullmatch(value):
+        raise invalid("AliasName is not of its form")
+    return value
 
 
 def _context(value: object) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What the local KMS does with a request, from signature to answer; knows nothing of HTTP.
 
 1. who signed it; 2. what is asked; 3. what its document proves; 4. what the key's
-policy says; 5. the document is used up; 6. the answer, as CMS when there is a
-document; 7. the audit line, before the answer leaves.
+policy says; 5. whether the key may be used; 6. the document is used up; 7. the answer, as
+CMS when there is a document; 8. the audit line, before the answer leaves.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ..cms import make_enveloped
+from . import keys
 from .audit import AuditLog
-from .config import ACCOUNT, LocalKmsConfig
+from .config import LocalKmsConfig
 from .documents import Attested, Documents
 from .policy import Call, KeyPolicy, read_policy
 from .refusals import Refusal, denied
-from .requests import Request, read_request
+from .requests import LISTS, Request, read_request
 from .sigv4 import Authenticator
 from .store import KeyStore, MasterKey
 
@@ -57,8 +58,8 @@ class KmsService:
             single_use=config.single_use,
             not_before=int(now()),
         )
-        self._store = KeyStore(config.directory, config.policies)
-        self._audit = AuditLog(config.directory)
+        self._store = KeyStore(config.directory, config.policies, master=config.master_key, now=now())
+        self._audit = AuditLog(config.directory, max_bytes=config.max_audit_bytes)
 
     def close(self) -> None:
         """Close the audit log."""
@@ -97,59 +98,57 @@ class KmsService:
         if request.document is not None:
             attested = self._documents.verify(request.document, int(now))  # 3
             entry |= {"document": attested.signed_hash.hex(), "pcr0": attested.registers[0].hex()}
-        key = self._key(request)
+        if request.operation in LISTS:
+            return self._list(request, principal.arn, now)
+        key = self._key(request, now)
         entry["key"] = key.alias
         registers = {} if attested is None else attested.registers
-        policy = self._policies.get(key.alias)
-        call = Call(principal.arn, request.operation, registers, request.context)
-        if policy is None or not policy.allows(call):  # 4
+        if not self._allowed(key, Call(principal.arn, request.operation, registers, request.context)):  # 4
             raise denied()
+        if request.operation in keys.TENDING:
+            return keys.tend(self._store, request, key, now) or {"KeyMetadata": self._about(key)}
+        key.check_usable()  # 5
         if attested is not None:
-            self._documents.use(attested, int(now))  # 5
-        return self._perform(request, key, attested)  # 6
+            self._documents.use(attested, int(now))  # 6
+        return self._perform(request, key, attested)  # 7
 
-    def _key(self, request: Request) -> MasterKey:
+    def _allowed(self, key: MasterKey, call: Call) -> bool:
+        policy = self._policies.get(key.alias)
+        return policy is not None and policy.allows(call)
+
+    def _list(self, request: Request, principal: str, now: float) -> dict[str, Any]:
+        """List what the caller may describe (AWS asks IAM for lists, not the keys; there is no IAM here)."""
+        seen = [
+            key
+            for key in self._store.all()
+            if self._allowed(key, Call(principal, "DescribeKey", {}, {}))
+            and (request.key_id is None or self._store.find(request.key_id, now).id == key.id)
+        ]
+        if request.operation == "ListKeys":
+            return keys.key_list(seen, self._config.region)
+        return keys.alias_list(seen, self._config.region)
+
+    def _key(self, request: Request, now: float) -> MasterKey:
         if request.operation != "Decrypt":
-            return self._store.find(request.key_id or "")
-        key = self._store.of_blob(request.data)
-        if request.key_id is not None and self._store.find(request.key_id).id != key.id:
+            return self._store.find(request.key_id or "", now)
+        key = self._store.of_blob(request.data, now)
+        if request.key_id is not None and self._store.find(request.key_id, now).id != key.id:
             raise Refusal("IncorrectKeyException", "the blob was wrapped with another key")
         return key
 
+    def _about(self, key: MasterKey) -> dict[str, Any]:
+        return keys.metadata(key, self._config.region)
+
     def _perform(self, request: Request, key: MasterKey, attested: Attested | None) -> dict[str, Any]:
         answer: dict[str, Any] = {"KeyId": key.arn(self._config.region)}
-        match request.operation:
-            case "GenerateDataKey":
-                plaintext = secrets.token_bytes(request.size)
-                answer["CiphertextBlob"] = _base64(key.wrap(plaintext, request.context))
-                return answer | _released(plaintext, attested)
-            case "Decrypt":
-                plaintext = key.unwrap(request.data, request.context)
-                answer["EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
-                return answer | _released(plaintext, attested)
-            case "Encrypt":
-                answer["EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
-                answer["CiphertextBlob"] = _base64(key.wrap(request.data, request.context))
-                return answer
-        return {"KeyMetadata": self._describe(key)}
-
-    def _describe(self, key: MasterKey) -> dict[str, Any]:
-        return {
-            "AWSAccountId": ACCOUNT,
-            "KeyId": str(key.id),
-            "Arn": key.arn(self._config.region),
-            "CreationDate": key.created_at,
-            "Enabled": True,
-            "Description": "",
-            "KeyUsage": "ENCRYPT_DECRYPT",
-            "KeyState": "Enabled",
-            "Origin": "AWS_KMS",
-            "KeyManager": "CUSTOMER",
-            "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
-            "KeySpec": "SYMMETRIC_DEFAULT",
-            "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
-            "MultiRegion": False,
-        }
+        if request.operation == "GenerateDataKey":
+            plaintext = secrets.token_bytes(request.size)
+            answer["CiphertextBlob"] = _base64(key.wrap(plaintext, request.context))
+            return answer | _released(plaintext, attested)
+        answer["EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT"
+        if request.operation == "Decrypt":
+            return answer | _released(key.unwrap(request.data, request.context), attested)
+        return answer | {"CiphertextBlob": _base64(key.wrap(request.data, request.context))}
 
 
 def _released(plaintext: bytes, attested: Attested | None) -> dict[str, str]:
