@@ -45,6 +45,8 @@ class GcpKms:
 
     :param settings: names and addresses. :param source: gives launcher tokens.
     :param deadline_s: how long one call may take in all, in seconds, attempts included.
+    :param patience: shared by all that ask one KMS, so that they share its circuit breaker; it then has the
+        deadline. By default this object has its own.
     :param random: draws data keys and nonces, e.g. from the TEE's own source.
     :param monotonic: :param sleep: clock and pause, in seconds.
     :raises ConfigurationError: ``EXTRA_MISSING``.
@@ -56,6 +58,7 @@ class GcpKms:
         source: TokenSource,
         *,
         deadline_s: float = DEFAULT_DEADLINE_S,
+        patience: Patience | None = None,
         random: Callable[[int], bytes] = secrets.token_bytes,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -63,10 +66,9 @@ class GcpKms:
         self._settings = settings
         self._source = source
         self._random = random
-        attempt_s = max(deadline_s / 3, 0.1)
-        self._request_s = attempt_s / 3  # launcher, STS (and IAM), KMS
-        self._patience = Patience(
-            deadline_s=deadline_s, attempt_s=attempt_s, monotonic=monotonic, sleep=sleep
+        self._request_s = _attempt_s(deadline_s) / 3  # launcher, STS (and IAM), KMS
+        self._patience = patience or Patience(
+            deadline_s=deadline_s, attempt_s=_attempt_s(deadline_s), monotonic=monotonic, sleep=sleep
         )
         self._kms = CloudKms(kms_target(settings.kms_endpoint), settings.key_name, settings.ca_pem)
 
@@ -74,9 +76,9 @@ class GcpKms:
         """Return a fresh 32-byte key and its wrapped form.
 
         :param context: public, at most 4 KiB encoded.
-        :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_REFUSED_REQUEST``, ``KMS_KEY_UNUSABLE``,
-            ``KMS_UNAVAILABLE`` (retriable), ``KMS_CORRUPTED`` (retriable), ``KMS_RETURNED_PLAINTEXT``,
-            ``KMS_BAD_TOKEN`` or ``KMS_BAD_ANSWER``.
+        :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_CREDENTIALS``, ``KMS_REFUSED_REQUEST``,
+            ``KMS_KEY_UNUSABLE``, ``KMS_UNAVAILABLE``, ``KMS_THROTTLED`` or ``KMS_CORRUPTED`` (all three
+            retriable), ``KMS_RETURNED_PLAINTEXT``, ``KMS_BAD_TOKEN`` or ``KMS_BAD_ANSWER``.
         :raises ConfigurationError: the launcher's (``NO_LAUNCHER``, ``LAUNCHER_REFUSED``) or ``BAD_URL``.
         """
         aad = context_bytes(context)
@@ -92,7 +94,7 @@ class GcpKms:
         """Return the 32-byte key that ``wrapped`` holds.
 
         :param wrapped: what :meth:`generate_data_key` returned, at most 64 KiB.
-        :raises KeyReleaseError: as :meth:`generate_data_key`; ``KMS_REFUSED_REQUEST`` also where the context
+        :raises KeyReleaseError: as :meth:`generate_data_key`, or ``KMS_WRONG_BLOB``: also where the context
             is another.
         """
         if not 0 < len(wrapped) <= MAX_WRAPPED_BYTES:
@@ -115,6 +117,19 @@ class GcpKms:
         return access_token(self._settings, self._source, timeout_s=self._request_s, random=self._random)
 
 
+def gcp_patience(deadline_s: float) -> Patience:
+    """Return patience for one KMS, to be shared by every :class:`GcpKms` that asks it.
+
+    :param deadline_s: as given to :class:`GcpKms`.
+    :raises ConfigurationError: ``EXTRA_MISSING``.
+    """
+    return Patience(deadline_s=deadline_s, attempt_s=_attempt_s(deadline_s))
+
+
+def _attempt_s(deadline_s: float) -> float:
+    return max(deadline_s / 3, 0.1)
+
+
 def make_gcp_release(
     *,
     key_name: str,
@@ -128,12 +143,13 @@ def make_gcp_release(
     ca_pem: bytes | None = None,
     evidence_audience: str | None = None,
     deadline_s: float = DEFAULT_DEADLINE_S,
+    patience: Patience | None = None,
 ) -> GcpKms:
     """Return the key release of a worker in Confidential Space; see :class:`.gcp_settings.GcpSettings`.
 
     :param launcher_socket: of this machine's launcher.
     :param evidence_audience: of the tokens that this worker publishes as evidence, if it does.
-    :param deadline_s: for one call in all, in seconds.
+    :param deadline_s: for one call in all, in seconds. :param patience: as for :class:`GcpKms`.
     :raises ConfigurationError: ``BAD_KMS_SETTINGS``, ``EXTRA_MISSING``, or ``AUDIENCE_REUSED``: what is
         published would be a credential for the KMS.
     """
@@ -151,8 +167,8 @@ def make_gcp_release(
         raise ConfigurationError(
             "AUDIENCE_REUSED", "published evidence and tokens for the KMS must have different audiences"
         )
-    launcher = Launcher(launcher_socket, deadline_s=max(deadline_s / 9, 0.1))
-    return GcpKms(settings, launcher, deadline_s=deadline_s)
+    launcher = Launcher(launcher_socket, deadline_s=_attempt_s(deadline_s) / 3)
+    return GcpKms(settings, launcher, deadline_s=deadline_s, patience=patience)
 
 
 def owner_data_key_gcp(

@@ -8,7 +8,7 @@ bytes by accident is found by that; one that means to is kept out by TLS.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...wire.errors import KeyReleaseError
@@ -21,9 +21,41 @@ if TYPE_CHECKING:
 MAX_ANSWER_BYTES: Final = 131_072
 MAX_WRAPPED_BYTES: Final = 65_536
 
-_UNAVAILABLE: Final = frozenset(
-    {"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "UNKNOWN"}
+_FAILING: Final = ("KMS_UNAVAILABLE", "the KMS is failing or cannot be reached: is the way to it open?", True)
+_INVALID: Final = (
+    "KMS_REFUSED_REQUEST",
+    "the KMS refused the request: check the key's name and purpose",
+    False,
 )
+_WRONG_BLOB: Final = (
+    "KMS_WRONG_BLOB",
+    "the wrapped key is damaged, or was wrapped with another key or under another context",
+    False,
+)
+_UNUSABLE: Final = (
+    "KMS_KEY_UNUSABLE",
+    "the KMS key is missing, disabled or being destroyed: check its name and its primary version",
+    False,
+)
+# gRPC's status codes, as Cloud KMS uses them.
+_MEANINGS: Final[Mapping[str, tuple[str, str, bool]]] = {
+    "PERMISSION_DENIED": (
+        "KMS_DENIED",
+        "the key's IAM policy does not release it to this caller: compare the image's digest",
+        False,
+    ),
+    "UNAUTHENTICATED": ("KMS_CREDENTIALS", "the KMS does not accept the access token", False),
+    "NOT_FOUND": _UNUSABLE,
+    "FAILED_PRECONDITION": _UNUSABLE,
+    "RESOURCE_EXHAUSTED": (
+        "KMS_THROTTLED",
+        "the KMS is asked too often: ask for a higher request quota",
+        True,
+    ),
+    **dict.fromkeys(
+        ("ABORTED", "CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"), _FAILING
+    ),
+}
 
 
 class CloudKms:
@@ -53,9 +85,9 @@ class CloudKms:
         """Return the wrapped form of a key.
 
         :param aad: additional authenticated data. :param timeout_s: for the answer, in seconds.
-        :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_KEY_UNUSABLE``, ``KMS_REFUSED_REQUEST``,
-            ``KMS_UNAVAILABLE`` (retriable), ``KMS_CORRUPTED`` (retriable: a checksum does not match),
-            ``KMS_RETURNED_PLAINTEXT`` or ``KMS_BAD_ANSWER``.
+        :raises KeyReleaseError: ``KMS_DENIED``, ``KMS_CREDENTIALS``, ``KMS_KEY_UNUSABLE``,
+            ``KMS_REFUSED_REQUEST``, ``KMS_UNAVAILABLE``, ``KMS_THROTTLED`` or ``KMS_CORRUPTED`` (a checksum
+            does not match; all three retriable), ``KMS_RETURNED_PLAINTEXT`` or ``KMS_BAD_ANSWER``.
         """
         request = self._types.EncryptRequest(
             name=self._key_name,
@@ -81,7 +113,7 @@ class CloudKms:
     def decrypt(self, wrapped: bytes, aad: bytes, *, access_token: str, timeout_s: float) -> bytes:
         """Return what a wrapped key holds.
 
-        :raises KeyReleaseError: as :meth:`encrypt`; ``KMS_REFUSED_REQUEST`` also where ``aad`` is another.
+        :raises KeyReleaseError: as :meth:`encrypt`, or ``KMS_WRONG_BLOB``: also where ``aad`` is another.
         """
         request = self._types.DecryptRequest(
             name=self._key_name,
@@ -90,7 +122,9 @@ class CloudKms:
             ciphertext_crc32c=self._crc32c(wrapped),
             additional_authenticated_data_crc32c=self._crc32c(aad),
         )
-        answer = self._ask(lambda how: self._client.decrypt(request=request, **how), access_token, timeout_s)
+        answer = self._ask(
+            lambda how: self._client.decrypt(request=request, **how), access_token, timeout_s, _WRONG_BLOB
+        )
         self._check_sum(answer.plaintext, answer.plaintext_crc32c)
         return bytes(answer.plaintext)
 
@@ -98,7 +132,13 @@ class CloudKms:
         """Drop the connection."""
         self._channel.close()
 
-    def _ask(self, call: Callable[[dict[str, Any]], Any], access_token: str, timeout_s: float) -> Any:
+    def _ask(
+        self,
+        call: Callable[[dict[str, Any]], Any],
+        access_token: str,
+        timeout_s: float,
+        invalid: tuple[str, str, bool] = _INVALID,
+    ) -> Any:
         # The library's own retries would send one launcher token's worth again and again: none here.
         how = {
             "metadata": [("authorization", f"Bearer {access_token}")],
@@ -108,7 +148,7 @@ class CloudKms:
         try:
             return call(how)
         except Exception as error:  # gRPC's and api_core's trees have several roots
-            raise _refusal(error) from None
+            raise _refusal(error, invalid) from None
 
     def _check_sum(self, data: bytes, stated: int | None) -> None:
         if stated is None or stated != self._crc32c(data):
@@ -129,19 +169,13 @@ def _channel(grpc: Any, target: KmsTarget, ca_pem: bytes | None) -> Any:
     return grpc.secure_channel(target.address, grpc.ssl_channel_credentials(ca_pem), options)
 
 
-def _refusal(error: Exception) -> KeyReleaseError:
+def _refusal(error: Exception, invalid: tuple[str, str, bool]) -> KeyReleaseError:
     """Return our error for one of gRPC's; its text is dropped, it may repeat the request."""
-    status = getattr(error, "grpc_status_code", None)
-    code = getattr(status, "name", "")
-    if code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-        return KeyReleaseError("KMS_DENIED", "the KMS does not release the key to this caller")
-    if code in ("NOT_FOUND", "FAILED_PRECONDITION"):
-        return KeyReleaseError("KMS_KEY_UNUSABLE", "the KMS key is missing, disabled or being destroyed")
-    if code in _UNAVAILABLE:
-        return KeyReleaseError("KMS_UNAVAILABLE", "the KMS is busy or cannot be reached", retriable=True)
-    if code:
-        return KeyReleaseError("KMS_REFUSED_REQUEST", "the KMS refused the request")
-    return KeyReleaseError("KMS_BAD_ANSWER", "the KMS cannot be asked, or its answer cannot be read")
+    name = getattr(getattr(error, "grpc_status_code", None), "name", None)
+    if name is None:
+        return KeyReleaseError("KMS_BAD_ANSWER", "the KMS cannot be asked, or its answer cannot be read")
+    code, message, retriable = invalid if name == "INVALID_ARGUMENT" else _MEANINGS.get(name, _INVALID)
+    return KeyReleaseError(code, message, retriable=retriable)
 
 
 def _corrupted(message: str) -> KeyReleaseError:

@@ -49,8 +49,8 @@ def access_token(
     """Return an access token for Cloud KMS, for a fresh launcher token with a fresh nonce.
 
     :param timeout_s: for each of the requests, in seconds.
-    :raises KeyReleaseError: ``KMS_DENIED`` (STS or IAM does not accept this TEE), ``KMS_UNAVAILABLE``
-        (retriable) or ``KMS_BAD_ANSWER``.
+    :raises KeyReleaseError: ``KMS_DENIED`` (STS or IAM does not accept this TEE), ``KMS_UNAVAILABLE`` or
+        ``KMS_THROTTLED`` (retriable), ``KMS_BAD_TOKEN`` or ``KMS_BAD_ANSWER``.
     :raises ConfigurationError: ``EXTRA_MISSING``, ``BAD_URL`` or the launcher's.
     """
     auth = _google_auth()
@@ -61,7 +61,9 @@ def access_token(
         token = credentials.token
     except auth.exceptions.GoogleAuthError as error:
         if isinstance(error, auth.exceptions.OAuthError | auth.exceptions.RefreshError):
-            raise KeyReleaseError("KMS_DENIED", "STS or IAM does not accept this TEE's token") from None
+            raise KeyReleaseError(
+                "KMS_DENIED", "STS or IAM does not accept this TEE: compare image, audience and condition"
+            ) from None
         raise _bad_answer() from None
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError):
         # The library takes the answer's members as they come, and nests as deeply as they do.
@@ -150,7 +152,8 @@ class _Transport:
     ) -> _Answer:
         """Send one.
 
-        :raises KeyReleaseError: ``KMS_UNAVAILABLE`` (retriable) or ``KMS_REFUSED_REQUEST``.
+        :raises KeyReleaseError: ``KMS_UNAVAILABLE`` or ``KMS_THROTTLED`` (retriable), or
+            ``KMS_REFUSED_REQUEST``.
         """
         if url not in self._allowed or method != "POST":
             raise KeyReleaseError("KMS_REFUSED_REQUEST", "google-auth asked an address of its own")
@@ -165,7 +168,11 @@ class _Transport:
             )
         except FetchError:
             raise _unavailable() from None
-        if answer.status == 429 or answer.status >= 500:
+        if answer.status == 429:
+            raise KeyReleaseError(
+                "KMS_THROTTLED", "STS or IAM is asked too often: ask for a higher quota", retriable=True
+            )
+        if answer.status >= 500:
             raise _unavailable()
         return _Answer(answer.status, answer.headers, answer.body)
 

@@ -44,7 +44,7 @@ def connect(tee: StandInLauncher, addresses: Addresses) -> Iterator[Connect]:
     made: list[GcpKms] = []
 
     def make(source: Any = None, **changes: Any) -> GcpKms:
-        names = {"deadline_s", "random", "monotonic", "sleep"} & changes.keys()
+        names = {"deadline_s", "patience", "random", "monotonic", "sleep"} & changes.keys()
         own: dict[str, Any] = {"sleep": lambda _: None} | {name: changes.pop(name) for name in names}
         fields: dict[str, Any] = {
             "key_name": KEY,

@@ -12,9 +12,15 @@ import pytest
 
 from ephemeralml.attestation.attest.launcher import Launcher
 from ephemeralml.attestation.key_release import KeyRelease
-from ephemeralml.attestation.key_release.gcp import context_bytes, make_gcp_release, owner_data_key_gcp
+from ephemeralml.attestation.key_release.gcp import (
+    context_bytes,
+    gcp_patience,
+    make_gcp_release,
+    owner_data_key_gcp,
+)
 from ephemeralml.attestation.key_release.gcp_settings import STS_URL
 from ephemeralml.attestation.key_release.gcp_token import _Transport
+from ephemeralml.attestation.key_release.retry import Patience
 from ephemeralml.wire.encoding import decode
 from ephemeralml.wire.errors import ConfigurationError, Error, KeyReleaseError
 
@@ -185,7 +191,7 @@ def test_nothing_but_this_requests_token_is_sent(
         (200, b'{"access_token":"a\\r\\nx: y","expires_in":3600}', "KMS_BAD_ANSWER"),
         (200, b'{"access_token":"\\u00ef","expires_in":3600}', "KMS_BAD_ANSWER"),
         (200, json.dumps({"access_token": "a" * 20_000, "expires_in": 1}).encode(), "KMS_BAD_ANSWER"),
-        (200, b'{"access_token":"stranger","expires_in":3600}', "KMS_DENIED"),
+        (200, b'{"access_token":"stranger","expires_in":3600}', "KMS_CREDENTIALS"),
     ],
 )
 def test_other_answers_of_sts(connect: Connect, google: Google, status: int, body: bytes, code: str) -> None:
@@ -260,10 +266,10 @@ def test_other_answers_of_iam(connect: Connect, google: Google, status: int, bod
     ("status", "code"),
     [
         (grpc.StatusCode.PERMISSION_DENIED, "KMS_DENIED"),
-        (grpc.StatusCode.UNAUTHENTICATED, "KMS_DENIED"),
+        (grpc.StatusCode.UNAUTHENTICATED, "KMS_CREDENTIALS"),
         (grpc.StatusCode.NOT_FOUND, "KMS_KEY_UNUSABLE"),
         (grpc.StatusCode.FAILED_PRECONDITION, "KMS_KEY_UNUSABLE"),
-        (grpc.StatusCode.INVALID_ARGUMENT, "KMS_REFUSED_REQUEST"),
+        (grpc.StatusCode.INVALID_ARGUMENT, None),
         (grpc.StatusCode.UNIMPLEMENTED, "KMS_REFUSED_REQUEST"),
         (grpc.StatusCode.OUT_OF_RANGE, "KMS_REFUSED_REQUEST"),
         (grpc.StatusCode.DATA_LOSS, "KMS_REFUSED_REQUEST"),
@@ -271,8 +277,9 @@ def test_other_answers_of_iam(connect: Connect, google: Google, status: int, bod
 )
 @pytest.mark.parametrize("wrapped", [None, b"w" * 60])
 def test_refusals_have_codes_and_are_final(
-    connect: Connect, google: Google, status: grpc.StatusCode, code: str, wrapped: bytes | None
+    connect: Connect, google: Google, status: grpc.StatusCode, code: str | None, wrapped: bytes | None
 ) -> None:
+    code = code or ("KMS_REFUSED_REQUEST" if wrapped is None else "KMS_WRONG_BLOB")
     google.failures = [status] * 4
     error = refused(connect(), wrapped)
     assert (type(error), error.code, error.retriable) == (KeyReleaseError, code, False)
@@ -308,7 +315,7 @@ def test_a_disabled_key_is_told_from_a_denial(connect: Connect, google: Google) 
 def test_another_context_does_not_unwrap(connect: Connect, context: dict[str, str]) -> None:
     release = connect()
     key = release.generate_data_key(CONTEXT)
-    with pytest.raises(KeyReleaseError, match="KMS_REFUSED_REQUEST"):
+    with pytest.raises(KeyReleaseError, match="KMS_WRONG_BLOB"):
         release.decrypt(key.wrapped, context)
 
 
@@ -316,7 +323,7 @@ def test_a_changed_blob_does_not_unwrap(connect: Connect) -> None:
     release = connect()
     wrapped = release.generate_data_key(CONTEXT).wrapped
     changed = wrapped[:-1] + bytes([wrapped[-1] ^ 1])
-    assert refused(release, changed).code == "KMS_REFUSED_REQUEST"
+    assert refused(release, changed).code == "KMS_WRONG_BLOB"
 
 
 @pytest.mark.parametrize("wrapped", [b"", b"w" * 65_537])
@@ -355,7 +362,7 @@ PLANTED = b"p" * 32
         ({"name": ""}, "KMS_BAD_ANSWER"),
         ({"ciphertext": b"", "ciphertext_crc32c": 0}, "KMS_BAD_ANSWER"),
         ({"ciphertext": b"x" * 65_537, "ciphertext_crc32c": crc(b"x" * 65_537)}, "KMS_BAD_ANSWER"),
-        ({"ciphertext": b"x" * 140_000}, "KMS_UNAVAILABLE"),
+        ({"ciphertext": b"x" * 140_000}, "KMS_THROTTLED"),  # gRPC's own word for an answer over the limit
     ],
 )
 def test_answers_to_encrypt_are_checked(
@@ -430,6 +437,27 @@ def test_a_kms_that_keeps_failing_is_left_alone(connect: Connect, google: Google
     assert (error.code, error.retriable, len(google.calls)) == ("KMS_UNAVAILABLE", True, asked)
 
 
+def test_being_asked_too_often_has_its_own_code(connect: Connect, google: Google) -> None:
+    google.failures = [grpc.StatusCode.RESOURCE_EXHAUSTED] * 4
+    error = refused(connect())
+    assert (error.code, error.retriable) == ("KMS_THROTTLED", True)
+    google.sts_answers = [(429, b"")] * 4
+    error = refused(connect())
+    assert (error.code, error.retriable) == ("KMS_THROTTLED", True)
+
+
+def test_keys_of_one_kms_share_a_breaker(connect: Connect, google: Google) -> None:
+    shared = Patience(attempts=1)
+    fleet, model = connect(patience=shared), connect(patience=shared)
+    google.failures = [grpc.StatusCode.UNAVAILABLE] * 3
+    for _ in range(3):
+        assert refused(fleet).code == "KMS_UNAVAILABLE"
+    asked = len(google.calls)
+    assert refused(model).code == "KMS_UNAVAILABLE"
+    assert len(google.calls) == asked
+    assert connect().generate_data_key(CONTEXT).wrapped
+
+
 def test_a_kms_that_says_no_is_not_left_alone(connect: Connect, google: Google) -> None:
     google.failures = [grpc.StatusCode.PERMISSION_DENIED] * 6
     release = connect()
@@ -465,6 +493,7 @@ def test_plain_arguments_make_one(tee: StandInLauncher, addresses: Addresses) ->
     release = make_gcp_release(
         key_name=KEY,
         provider=PROVIDER,
+        patience=gcp_patience(30),
         launcher_socket=tee.path,
         kms_endpoint=addresses.kms,
         sts_url=f"{addresses.web}/v1/token",
@@ -486,5 +515,5 @@ def test_the_owner_wraps_and_only_a_worker_unwraps(
     owner = google.give("owner")
     key = owner_data_key_gcp(KEY, CONTEXT, access_token=owner, kms_endpoint=addresses.kms)
     assert connect().decrypt(key.wrapped, CONTEXT) == key.plaintext
-    with pytest.raises(KeyReleaseError, match="KMS_DENIED"):
+    with pytest.raises(KeyReleaseError, match="KMS_CREDENTIALS"):
         owner_data_key_gcp(KEY, CONTEXT, access_token="stranger", kms_endpoint=addresses.kms)
