@@ -110,6 +110,12 @@ def test_blackwell_is_bound_through_its_tcb_information() -> None:
     assert (found.architecture, found.firmware_bound, found.compared) == ("BLACKWELL", True, None)
 
 
+def test_firmware_that_is_not_loaded_binds_nothing() -> None:
+    fields = opaque(f3=b"575.32\0", f6=bytes.fromhex("008800970f000000"), f20=bytes(48))
+    report = make_report(ReportParts(opaque=fields), blackwell()[-1].key)
+    assert refused(one(report, blackwell(), architecture="BLACKWELL")) == "FWID_MISMATCH"
+
+
 def test_the_newer_layout_says_the_same() -> None:
     verified = judge(one(make_report(ReportParts(opaque=versioned_opaque()))))
     assert NvidiaDetails.of(verified).devices == NvidiaDetails.of(judge(make_evidence())).devices
