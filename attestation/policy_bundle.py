@@ -266,11 +266,7 @@ def _check_consistent(statement: PolicyStatement) -> None:
 
 def _policy(data: bytes) -> TrustPolicy:
     policy = load_policy(data)
-    try:
-        same = _canonical(json.loads(data)) == data
-    except (ValueError, RecursionError):  # e.g. a lone surrogate, which has no UTF-8 form
-        same = False
-    if not same:
+    if _canonical(json.loads(data)) != data:
         raise MalformedError("POLICY_NOT_CANONICAL", "the policy is not in its canonical form")
     return policy
 

@@ -92,6 +92,7 @@ def _confidential_space(details: ConfidentialSpaceDetails, name: str) -> dict[st
         "min_swversion": details.software_version,
         "gpu_cc_mode": "ON" if details.gpu_cc_mode == "ON" else UNCHECKED,
         "issuer": details.issuer,
+        "env_overrides": sorted(details.environment_override),
     }
 
 

@@ -16,7 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ephemeralml import cli
+from ephemeralml.attestation.appraise import appraise
 from ephemeralml.attestation.closed import UNCHECKED
+from ephemeralml.attestation.confidential_space.verify import verify as verify_token
+from ephemeralml.attestation.nvidia.verify import verify as verify_gpus
 from ephemeralml.attestation.policy import TrustPolicy, load_policy
 from ephemeralml.attestation.policy_bundle import open_policy_bundle
 from ephemeralml.attestation.policy_memory import default_memory
@@ -28,10 +31,13 @@ from ephemeralml.producer.cli.common import make_client, policy_source, read_pol
 from ephemeralml.producer.cli.doctor import _policy as doctor_policy
 from ephemeralml.producer.cli.jobs import _judging
 from ephemeralml.producer.cli.policy_diff import compare, lay_out, show_place
+from ephemeralml.producer.cli.policy_propose import _proposal
 from ephemeralml.producer.cli.policy_words import span
 from ephemeralml.producer.ticket import TicketHead
 from ephemeralml.wire.errors import ConfigurationError, Error
 
+from ..attestation.confidential_space import forge as token_forge
+from ..attestation.nvidia import forge as gpu_forge
 from ..attestation.policy.samples import KEY, ROOT
 from ..way.harness import MODEL, Stand
 
@@ -202,6 +208,33 @@ def test_a_policy_from_evidence_is_from_genuine_evidence_only(desk: Desk) -> Non
     assert simulated.measurement_sets[0].pcr0 == development_pcrs("image")[0].hex()
     Path("e").write_bytes(damaged(document))
     assert desk.run("new", "--out", "q.json", "--version", "1", *words) == 2
+
+
+def test_a_proposal_for_confidential_space_accepts_its_token_and_no_other_image() -> None:
+    token = verify_token(token_forge.oidc(), token_forge.issuer(), token_forge.NOW)
+    wanted = TrustPolicy.model_validate_json(
+        json.dumps({"version": "1", "platforms": _proposal([token], "worker-1")})
+    )
+    assert appraise(token, wanted, token_forge.NOW).measurement_set == "worker-1"
+    image = {"submods/container/image_digest": "sha256:" + "ee" * 32}
+    other = verify_token(token_forge.oidc(image), token_forge.issuer(), token_forge.NOW)
+    with pytest.raises(Error, match="MEASUREMENT_MISMATCH"):
+        appraise(other, wanted, token_forge.NOW)
+
+
+def test_a_proposal_for_gpus_accepts_them_and_demands_them_of_their_cpu() -> None:
+    gpus = verify_gpus(
+        gpu_forge.make_evidence((gpu_forge.make_report(), gpu_forge.leaf_first(gpu_forge.device()))),
+        gpu_forge.endorsements(),
+        gpu_forge.NOW,
+    )
+    token = verify_token(token_forge.oidc(), token_forge.issuer(), token_forge.NOW)
+    platforms = _proposal([token, gpus], "r550")
+    wanted = TrustPolicy.model_validate_json(json.dumps({"version": "1", "platforms": platforms}))
+    assert appraise(gpus, wanted, gpu_forge.NOW, stated_at=gpu_forge.NOW).measurement_set == "r550"
+    assert wanted.platforms.required_with("confidential-space") == {"nvidia"}
+    assert wanted.platforms.nvidia is not None
+    assert (wanted.platforms.nvidia.rim, wanted.platforms.nvidia.ocsp) == ("required", "required")
 
 
 def test_evidence_of_a_debug_enclave_proposes_nothing(desk: Desk) -> None:
