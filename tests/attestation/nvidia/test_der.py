@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ephemeralml.attestation.nvidia.der import MAX_ELEMENTS, SEQUENCE, Element, read_elements, read_one
+from ephemeralml.attestation.der import MAX_ELEMENTS, SEQUENCE, Element, read_elements, read_one
 from ephemeralml.wire.errors import MalformedError
 
 from .forge import der

@@ -99,6 +99,8 @@ DIGEST = b"http://www.w3.org/2001/04/xmldsig-more#sha384"
 C14N = b"http://www.w3.org/2006/12/xml-c14n11"
 ENVELOPED = b"http://www.w3.org/2000/09/xmldsig#enveloped-signature"
 
+INNER = b'<Signature xmlns="http://www.w3.org/2000/09/xmldsig#"/>'
+
 MANIFESTS: list[tuple[str, Callable[[], bytes], str]] = [
     ("nothing", lambda: b"", "BAD_RIM"),
     ("not XML", lambda: b"{}", "BAD_RIM"),
@@ -145,6 +147,7 @@ MANIFESTS: list[tuple[str, Callable[[], bytes], str]] = [
         lambda: make_manifest(manifest_text(extra='<Signature xmlns="http://www.w3.org/2000/09/xmldsig#"/>')),
         "BAD_RIM",
     ),
+    ("a signature inside", edited(b"<ns0:Payload>", b"<ns0:Payload>" + INNER), "BAD_RIM"),
     (
         "a signature value more",
         edited(b"</ds:SignedInfo>", b"</ds:SignedInfo><ds:SignatureValue/>"),

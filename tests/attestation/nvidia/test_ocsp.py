@@ -8,12 +8,14 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ephemeralml.attestation.nvidia import NvidiaDetails
 from ephemeralml.attestation.nvidia.ocsp import MAX_ANSWER_BYTES, check_answer, check_revocation
 from ephemeralml.attestation.nvidia.verify import verify
+from ephemeralml.wire.encoding import sha256
 from ephemeralml.wire.errors import Error, MalformedError
 
 from .forge import (
@@ -89,11 +91,16 @@ def _purpose(oid: x509.ObjectIdentifier) -> x509.ExtendedKeyUsage:
 def test_news_about_others_is_no_news() -> None:
     assert asked() is None
     assert asked(make_ocsp(other_device()[3], other_device()[2])) is None
-    # The same serial number under another issuer is another certificate.
+
+
+@pytest.mark.parametrize(("name", "key"), [(False, False), (True, False), (False, True)])
+def test_the_same_number_under_another_issuer_is_another_certificate(name: bool, key: bool) -> None:
     subject = x509.load_der_x509_certificate(boot()[0].certificate)
+    issuer = x509.load_der_x509_certificate(boot()[1].certificate)
+    point = issuer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     builder = ocsp.OCSPResponseBuilder().add_response_by_hash(
-        issuer_name_hash=bytes(32),
-        issuer_key_hash=bytes(32),
+        issuer_name_hash=sha256(issuer.subject.public_bytes()) if name else bytes(32),
+        issuer_key_hash=sha256(point) if key else bytes(32),
         serial_number=subject.serial_number,
         algorithm=hashes.SHA256(),
         cert_status=ocsp.OCSPCertStatus.GOOD,
@@ -102,13 +109,8 @@ def test_news_about_others_is_no_news() -> None:
         revocation_time=None,
         revocation_reason=None,
     )
-    issuer = x509.load_der_x509_certificate(boot()[1].certificate)
-    signed = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer).sign(
-        device()[2].key, hashes.SHA384()
-    )
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    assert asked(signed.public_bytes(Encoding.DER)) is None
+    named = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer)
+    assert asked(named.sign(device()[2].key, hashes.SHA384()).public_bytes(Encoding.DER)) is None
 
 
 def stranger() -> Party:
