@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +81,17 @@ def test_a_leaf_may_say_that_it_signs_data() -> None:
 def test_a_certificate_written_again_unchanged_verifies() -> None:
     """The control of those that are written again with a fault."""
     assert verify(resigned(lambda tbs: None), issuer(), NOW).issued_at == NOW
+
+
+@pytest.mark.parametrize("serial", [0, -5])
+def test_serial_numbers_are_held_to_the_profile_where_warnings_are_none(serial: int) -> None:
+    """The library only warns, and only here is a warning an error."""
+
+    def change(tbs: Any) -> None:
+        tbs["serial_number"] = serial
+
+    with warnings.catch_warnings(action="ignore"), pytest.raises(Error, match="BAD_CERTIFICATE"):
+        verify(resigned(change), issuer(), NOW)
 
 
 def test_the_shortest_certificate_limits_the_token() -> None:
