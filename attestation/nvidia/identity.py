@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ...wire.encoding import sha256
 from ...wire.errors import MalformedError, VerificationError
-from .der import SEQUENCE, Element, read_elements, read_one
+from ..der import SEQUENCE, Element, read_elements, read_one
 from .parse import Architecture
 
 COMPOSITE_DEVICE: Final = "2.23.133.5.4.1"

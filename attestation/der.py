@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ...wire.errors import MalformedError
+from ..wire.errors import MalformedError
 
 SEQUENCE: Final = 0x30
 MAX_ELEMENTS: Final = 64
