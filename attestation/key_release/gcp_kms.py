@@ -151,7 +151,7 @@ class CloudKms:
             raise _refusal(error, invalid) from None
 
     def _check_sum(self, data: bytes, stated: int | None) -> None:
-        if stated is None or stated != self._crc32c(data):
+        if stated != self._crc32c(data):  # None where it is absent
             raise _corrupted("a checksum of the KMS's answer does not match")
 
 
