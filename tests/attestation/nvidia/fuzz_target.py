@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from functools import cache
 
-from ephemeralml.attestation.nvidia import NvidiaDetails, NvidiaEndorsements, evidence_from
 from ephemeralml.attestation.der import read_elements
+from ephemeralml.attestation.nvidia import NvidiaDetails, NvidiaEndorsements, evidence_from
 from ephemeralml.attestation.nvidia.identity import read_identity
 from ephemeralml.attestation.nvidia.jwks import read_jwks, verify_key
 from ephemeralml.attestation.nvidia.ocsp import check_answer, check_revocation
