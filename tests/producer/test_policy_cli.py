@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ephemeralml import cli
@@ -455,6 +455,7 @@ def test_a_platform_that_comes_says_what_it_leaves_unchecked() -> None:
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(names, names)
 def test_names_cannot_hide_a_change(one: str, other: str) -> None:
     """An entry may be named like a field that narrows; it is an entry all the same."""
