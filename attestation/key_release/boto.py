@@ -124,6 +124,7 @@ def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:
 
 def _failure(error: Exception) -> Error:
     from botocore import exceptions as boto
+    from urllib3.exceptions import HTTPError  # botocore lets it through when a body breaks off
 
     if isinstance(error, boto.ClientError):
         if error.operation_name == "AssumeRole":
@@ -141,6 +142,7 @@ def _failure(error: Exception) -> Error:
         (boto.MetadataRetrievalError, "KMS_UNAVAILABLE", "AWS credentials could not be fetched", True),
         (boto.ProxyConnectionError, "KMS_UNAVAILABLE", "the forward proxy cannot be reached", True),
         (boto.BotoCoreError, "KMS_UNAVAILABLE", "the KMS cannot be reached", True),
+        (HTTPError, "KMS_UNAVAILABLE", "the KMS's answer broke off", True),
         (Exception, "KMS_BAD_ANSWER", "the KMS's answer does not follow its model", False),
     )
     code, message, retriable = next(one[1:] for one in meanings if isinstance(error, one[0]))
