@@ -1,4 +1,7 @@
-"""boto3 behind one door: how a KMS client is made, and what its failures mean here."""
+"""botocore behind one door: how a KMS client is made, and what its failures mean here.
+
+The rest of boto3 does nothing for a KMS client and costs a cold start.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,12 @@ _LOCAL_PROVIDERS = frozenset({"env", "shared-credentials-file", "config-file"})
 
 
 def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
-    """Return a boto3 KMS client; it reaches the network only when it is used.
+    """Return a KMS client; it reaches the network only when it is used.
 
     :param attempts: by botocore itself; 1 where every attempt needs a fresh attestation document.
     :raises ConfigurationError: ``EXTRA_MISSING`` or ``BAD_KMS_SETTINGS``.
     """
     try:
-        import boto3
         import botocore.session
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
@@ -46,10 +48,17 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
     )
     session = botocore.session.get_session()
     session.register_component("data_loader", _loader())
+    session.register_component("data_loader", _loader())
     try:
         _take_credentials(session, settings, config)
-        boto = boto3.session.Session(botocore_session=session, region_name=settings.region)
-        return boto.client("kms", endpoint_url=settings.endpoint_url, config=config, verify=_roots(settings))
+        client = session.create_client(
+            "kms",
+            region_name=settings.region,
+            endpoint_url=settings.endpoint_url,
+            config=config,
+            verify=_roots(settings),
+        )
+        return cast("KMSClient", client)
     except (BotoCoreError, ValueError, OSError):
         raise ConfigurationError(
             "BAD_KMS_SETTINGS", "the KMS's region, endpoint, CA bundle or profile is wrong"
@@ -107,7 +116,7 @@ def _take_credentials(session: Session, settings: AwsSettings, config: Config) -
 
 
 def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:
-    """Return what a boto3 KMS call returns; its failures become ours.
+    """Return what a KMS call returns; its failures become ours.
 
     :raises KeyReleaseError: a code of :mod:`.aws_errors`, ``KMS_REFUSED_REQUEST``, ``KMS_UNAVAILABLE``
         (retriable), ``KMS_TLS_FAILED`` or ``KMS_BAD_ANSWER``.
@@ -124,7 +133,6 @@ def kms_answer(call: Callable[[], Any]) -> dict[str, Any]:
 
 def _failure(error: Exception) -> Error:
     from botocore import exceptions as boto
-    from urllib3.exceptions import HTTPError  # botocore lets it through when a body breaks off
 
     if isinstance(error, boto.ClientError):
         if error.operation_name == "AssumeRole":
@@ -142,7 +150,6 @@ def _failure(error: Exception) -> Error:
         (boto.MetadataRetrievalError, "KMS_UNAVAILABLE", "AWS credentials could not be fetched", True),
         (boto.ProxyConnectionError, "KMS_UNAVAILABLE", "the forward proxy cannot be reached", True),
         (boto.BotoCoreError, "KMS_UNAVAILABLE", "the KMS cannot be reached", True),
-        (HTTPError, "KMS_UNAVAILABLE", "the KMS's answer broke off", True),
         (Exception, "KMS_BAD_ANSWER", "the KMS's answer does not follow its model", False),
     )
     code, message, retriable = next(one[1:] for one in meanings if isinstance(error, one[0]))
