@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ...wire.errors import ConfigurationError, Error, KeyReleaseError
 from .aws_errors import refusal
@@ -47,7 +47,6 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
         retries={"mode": "standard", "total_max_attempts": attempts},
     )
     session = botocore.session.get_session()
-    session.register_component("data_loader", _loader())
     session.register_component("data_loader", _loader())
     try:
         _take_credentials(session, settings, config)

@@ -258,7 +258,7 @@ def test_a_request_outside_the_model_is_refused(attester: SimulatedAttester, con
 
 
 def test_a_missing_extra_is_one_line(attester: SimulatedAttester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(ConfigurationError) as caught:
         AwsKms(attester, "alias/fleet", region="us-east-1")
     assert str(caught.value) == "EXTRA_MISSING: AWS KMS needs boto3: pip install 'ephemeralml[aws]'"
