@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -116,6 +117,7 @@ class Worker:
                     return exit_code(error)
                 delay = DENIED_RETRY_SECONDS[min(attempt, len(DENIED_RETRY_SECONDS) - 1)]
                 self.say(f"key release refused: {error}; nothing taken off the queue, again in {delay:.0f} s")
+                gc.enable()
             except Exception as error:  # its text may hold anything
                 name = type(error).__name__
                 self.complain(f"error BOOT_FAILED: an unexpected {name}; nothing was taken off the queue")
@@ -125,6 +127,8 @@ class Worker:
                 return 0
 
     def _open(self, boot: Boot, identity: WorkerIdentity) -> None:
+        gc.freeze()  # what boot has made stays; later collections need not look at it
+        gc.enable()
         pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic, boot.ring)
         self._publisher = ReplyPublisher(self.broker)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes

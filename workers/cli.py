@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -55,6 +56,7 @@ def worker(
     against its attestation. Everything can also be set by EPHEMERALML_WORKER_* variables.
     SIGTERM drains: finish, acknowledge, drop the keys, exit 0. Exit 77: key release denied.
     """
+    gc.disable()  # until the gate opens: collecting what imports make is a good part of a cold start
     with one_line_errors():
         from ..broker_config.settings import broker_settings
         from .app import Worker, configure_logging
