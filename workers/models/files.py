@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from ...wire.errors import ModelError
@@ -12,6 +13,8 @@ from .manifest import MAX_FILES
 
 # Conversions for other engines; whatever is hidden is left out too.
 SKIPPED: Final = frozenset({"onnx", "openvino"})
+# PEFT's names (peft.utils.constants: SAFETENSORS_WEIGHTS_NAME); the library saves one adapter per folder.
+ADAPTER: Final = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ def folder_files(folder: Path) -> FolderFiles:
     if len(taken) > MAX_FILES:
         raise ModelError("MODEL_TOO_MANY_FILES", f"more than {MAX_FILES} files")
     return FolderFiles(taken, tuple(left_out))
+
+
+def adapters_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of adapters (PEFT, LoRA) among a model's files, sorted."""
+    return tuple(sorted(name for name in names if PurePosixPath(name).name == ADAPTER))
 
 
 def _wanted(name: str) -> bool:

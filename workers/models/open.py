@@ -48,11 +48,11 @@ def open_package(
     :raises KeyReleaseError: the key was not released.
     """
     reader = SourceReader(source)
-    encoded, header = _header(reader)
+    encoded, header = read_header(reader)
     manifest, manifest_hash = verify_manifest(header.manifest, trusted_signers)
     if expected_manifest_hash is not None and not hmac.compare_digest(manifest_hash, expected_manifest_hash):
         raise ModelError("MODEL_UNEXPECTED", "the package holds another model")
-    context = {"purpose": "model", "model": manifest.model_id, "manifest": manifest_hash.hex()}
+    context = key_context(manifest, manifest_hash)
     if header.context != context:
         raise ModelError("MODEL_CONTEXT_MISMATCH", "the package's key context is of another model")
     for entry in manifest.files:
@@ -72,7 +72,7 @@ def inspect_package(source: Source) -> dict[str, object]:
 
     :raises ModelError: it is no package.
     """
-    _, header = _header(SourceReader(source))
+    _, header = read_header(SourceReader(source))
     manifest, payload = read_manifest(header.manifest)
     return {
         "model": manifest.model_id,
@@ -87,7 +87,16 @@ def inspect_package(source: Source) -> dict[str, object]:
     }
 
 
-def _header(reader: SourceReader) -> tuple[bytes, PackageHeader]:
+def key_context(manifest: Manifest, manifest_hash: bytes) -> dict[str, str]:
+    """Return the encryption context that a model's key is wrapped under."""
+    return {"purpose": "model", "model": manifest.model_id, "manifest": manifest_hash.hex()}
+
+
+def read_header(reader: SourceReader) -> tuple[bytes, PackageHeader]:
+    """Return a package's header, encoded and read.
+
+    :raises ModelError: ``PACKAGE_MALFORMED`` or ``PACKAGE_TRUNCATED``.
+    """
     if reader.take(len(MAGIC)) != MAGIC:
         raise ModelError("PACKAGE_MALFORMED", "this is no model package")
     length = LENGTH.unpack(reader.take(LENGTH.size))[0]

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ...attestation.key_release.protocol import DataKey
 from ...wire.errors import ModelError
 from .file_kinds import check_file
-from .files import FolderFiles
+from .files import FolderFiles, adapters_of
 from .manifest import FileEntry, Manifest, sign_manifest
 from .stream import CHUNK_BYTES, LENGTH, MAGIC, ChunkCipher, PackageHeader, chunks_of
 
@@ -82,7 +82,7 @@ def _manifest(files: FolderFiles, model_id: str, model_version: str) -> Manifest
         with _mapped(path) as content:
             check_file(name, content)
             entries.append(FileEntry(name, len(content), hashlib.sha256(content).digest()))
-    return Manifest(model_id, model_version, tuple(entries))
+    return Manifest(model_id, model_version, tuple(entries), adapters_of(files.taken))
 
 
 @contextmanager
