@@ -11,6 +11,7 @@ the CPU's evidence by what that companion's TEE part signed:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ..wire.bundle import EvidenceBundle
 from ..wire.errors import AppraisalError, VerificationError
@@ -19,6 +20,8 @@ from .binding import check_binding
 from .evidence import Finding, VerifiedEvidence
 from .policy import TrustPolicy
 from .verify import Endorsements, stated_time, verify_evidence, with_collateral
+
+MAX_COMPANION_OFFSET_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +45,33 @@ def verify_bundle(
     2. it vouches for the receipt key and for the digest;
     3. every companion is genuine, and is tied to the same TEE.
 
-    :param at: Unix seconds. Evidence that states a time is verified at its own, if that is near: a
-        signing certificate lives hours, what it vouched for is judged later.
+    :param at: Unix seconds. Evidence that states a time is verified at its own: a signing certificate
+        lives hours, what it vouched for is judged later, and a launcher makes its token a little after
+        it was asked. A companion's time must be near ``at``; the CPU's is for the caller to hold.
     :param receipt_key: raw Ed25519 key, 32 bytes. :param digest: SHA-256 of the announcement's body (or
         birth certificate's payload), 32 bytes.
     :raises MalformedError: :raises VerificationError: as the platforms' verifiers and
-        :func:`~.binding.check_binding`, or ``COMPANION_NOT_ALLOWED``, ``COMPANION_BINDING_FAILED``.
+        :func:`~.binding.check_binding`, or ``COMPANION_NOT_ALLOWED``,
+        ``COMPANION_TIME`` or ``COMPANION_BINDING_FAILED``.
     :raises EndorsementsError: something needed to judge is missing.
     """
     complete = with_collateral(endorsements, bundle.collateral)
-    cpu = verify_evidence(bundle.platform, bundle.evidence, complete, _time_of(bundle, at))  # 1
+    own = _time_of(bundle.platform, bundle.evidence, at)
+    cpu = verify_evidence(bundle.platform, bundle.evidence, complete, own)  # 1
     check_binding(cpu, receipt_key, digest)  # 2
     companions = []
     for platform, data in bundle.companions:  # 3
-        companion = verify_evidence(platform, data, complete, at)
+        made_at = _time_of(platform, data, at)
+        if abs(made_at - at) > MAX_COMPANION_OFFSET_S:
+            raise VerificationError("COMPANION_TIME", "a companion is of another time")
+        companion = verify_evidence(platform, data, complete, made_at)
         _check_tied(companion, cpu, receipt_key, digest)
         companions.append(companion)
     return VerifiedBundle(cpu, tuple(companions))
 
 
-def _time_of(bundle: EvidenceBundle, at: int) -> int:
-    stated = stated_time(bundle.platform, bundle.evidence)
+def _time_of(platform: str, data: bytes, at: int) -> int:
+    stated = stated_time(platform, data)
     return at if stated is None else stated
 
 
