@@ -162,9 +162,8 @@ def _facts(found: VerifiedEvidence) -> dict[str, object]:
 
 
 def _status(found: VerifiedEvidence) -> str:
-    """The vendor's word on the platform's level of patches, where there is one."""
-    status = getattr(found.details, "tcb_status", None)
-    return str(status) if status is not None else "none given"
+    """The vendor's word on the platform's level of patches, on the platforms that have one (TDX)."""
+    return str(getattr(found.details, "tcb_status", "none given"))
 
 
 def _without_policy(found: VerifiedEvidence) -> int:
@@ -199,7 +198,8 @@ def _text(report: dict[str, object]) -> Iterator[tuple[str, str]]:
             case "valid", [int() as first, int() as last]:
                 yield name, f"{when(first)} to {when(last)}"
             case "measurements", dict() as slots:
-                yield from slots.items()
+                names = _TDX_REGISTERS if slots["kind"] == "tdx-mrtd-rtmr" else {}
+                yield from ((names.get(slot, slot), digest) for slot, digest in slots.items())
             case "findings", list() as findings:
                 yield from (("finding", f"{one['code']}: {one['detail']}") for one in findings)
             case "debug" | "simulated", True:
@@ -208,6 +208,11 @@ def _text(report: dict[str, object]) -> Iterator[tuple[str, str]]:
                 yield name.replace("_", " "), str(value)
 
 
+# AIR v1 has one set of slot names for all platforms.
+_TDX_REGISTERS: Final = {
+    "pcr0": "pcr0 (MRTD)",
+    **{f"pcr{index + 1}": f"pcr{index + 1} (RTMR{index})" for index in range(4)},
+}
 _VERDICTS: Final = {
     ("genuine", True): "yes",
     ("genuine", False): "NO",

@@ -14,7 +14,8 @@ import typer
 
 from ...attestation.confidential_space.endorsements import ConfidentialSpaceEndorsements
 from ...attestation.policy import TrustPolicy
-from ...attestation.verify import Endorsements, endorsements_for
+from ...attestation.verify import Endorsements, endorsements_for, with_collateral
+from ...wire.bundle import Collateral
 from ...wire.errors import ConfigurationError, Error, MalformedError, VerificationError
 from .common import one_line_errors, read_policy
 
@@ -129,13 +130,6 @@ def endorsements_of(platform: str, trusted: TrustPolicy | None, folder: Path | N
     """
     base = Endorsements() if trusted is None else endorsements_for(trusted)
     files = read_collateral(folder)
-    match platform:
-        case _ if not files:
-            return base
-        case "confidential-space":
-            return replace(base, confidential_space=ConfidentialSpaceEndorsements.from_files(files))
-        case "nvidia":
-            return replace(base, nvidia=base.nvidia.with_files(files))
-        # PLATFORMS: tdx
-        case _:
-            return base
+    if platform == "confidential-space" and files:
+        return replace(base, confidential_space=ConfidentialSpaceEndorsements.from_files(files))
+    return with_collateral(base, [Collateral(platform, name, data) for name, data in files.items()])
