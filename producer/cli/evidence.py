@@ -199,7 +199,7 @@ def _text(report: dict[str, object]) -> Iterator[tuple[str, str]]:
                 yield name, f"{when(first)} to {when(last)}"
             case "measurements", dict() as slots:
                 names = _TDX_REGISTERS if slots["kind"] == "tdx-mrtd-rtmr" else {}
-                yield from ((names.get(slot, slot), digest) for slot, digest in slots.items())
+                yield from ((names.get(slot) or str(slot), str(digest)) for slot, digest in slots.items())
             case "findings", list() as findings:
                 yield from (("finding", f"{one['code']}: {one['detail']}") for one in findings)
             case "debug" | "simulated", True:
@@ -209,7 +209,7 @@ def _text(report: dict[str, object]) -> Iterator[tuple[str, str]]:
 
 
 # AIR v1 has one set of slot names for all platforms.
-_TDX_REGISTERS: Final = {
+_TDX_REGISTERS: Final[dict[object, str]] = {
     "pcr0": "pcr0 (MRTD)",
     **{f"pcr{index + 1}": f"pcr{index + 1} (RTMR{index})" for index in range(4)},
 }
