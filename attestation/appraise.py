@@ -14,6 +14,7 @@ from .nitro.appraise import appraise_nitro
 from .nvidia.appraise import appraise_nvidia
 from .policy import SecurityMode, TrustPolicy
 from .simulated.appraise import appraise_simulated
+from .tdx.appraise import appraise_tdx
 
 CLOCK_SKEW_S: Final = 300
 
@@ -49,7 +50,7 @@ def appraise(
     """
     mode: SecurityMode = "evaluation" if verified.simulated or verified.debug else "production"
     issued_at = stated_at if verified.issued_at is None else verified.issued_at
-    found = _judgement(verified, policy)
+    found = _judgement(verified, policy, now)
     refusals = [
         *_platform(verified, found),
         *_debug(verified, policy),
@@ -71,7 +72,7 @@ def appraise(
 _UNWANTED: Final = Judgement(None, (("MEASUREMENT_MISMATCH", "the policy names no measurement set for it"),))
 
 
-def _judgement(verified: VerifiedEvidence, policy: TrustPolicy) -> Judgement | None:
+def _judgement(verified: VerifiedEvidence, policy: TrustPolicy, now: int) -> Judgement | None:
     """Return what the platform's own rules say; None when the policy wants nothing of the platform."""
     wanted = policy.platforms
     match verified.platform:
@@ -83,7 +84,8 @@ def _judgement(verified: VerifiedEvidence, policy: TrustPolicy) -> Judgement | N
             return appraise_confidential_space(verified, wanted.confidential_space)
         case "nvidia" if wanted.nvidia is not None:
             return appraise_nvidia(verified, wanted.nvidia)
-        # PLATFORMS: tdx
+        case "tdx" if wanted.tdx is not None:
+            return appraise_tdx(verified, wanted.tdx, now)
         case _:
             return None
 

@@ -19,6 +19,7 @@ from .confidential_space.policy import ConfidentialSpacePolicy
 from .nitro.policy import MeasurementSets
 from .nvidia.policy import NvidiaPolicy
 from .simulated.policy import SimulatedPolicy
+from .tdx.policy import TdxPolicy
 
 MAX_POLICY_BYTES: Final = 1 << 20
 DEFAULT_MAX_EVIDENCE_AGE_S: Final = 86_400
@@ -33,7 +34,7 @@ class Platforms(Closed):
     simulated: SimulatedPolicy | None = None
     confidential_space: ConfidentialSpacePolicy | None = Field(default=None, alias="confidential-space")
     nvidia: NvidiaPolicy | None = None
-    # PLATFORMS: tdx; and in the two methods
+    tdx: TdxPolicy | None = None
 
     def names(self, platform: str) -> bool:
         """Return whether anything is wanted of a platform."""
@@ -46,13 +47,16 @@ class Platforms(Closed):
                 return self.confidential_space is not None
             case "nvidia":
                 return self.nvidia is not None
+            case "tdx":
+                return self.tdx is not None
             case _:
                 return False
 
     def required_with(self, platform: str) -> frozenset[str]:
         """Return the platforms whose evidence must accompany this platform's."""
+        own = self.tdx.requires if platform == "tdx" and self.tdx is not None else ()
         needed = self.nvidia is not None and platform in self.nvidia.required_with
-        return frozenset({"nvidia"}) if needed else frozenset()
+        return frozenset(own) | (frozenset({"nvidia"}) if needed else frozenset())
 
 
 class ModelReference(Closed):

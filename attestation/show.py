@@ -9,6 +9,7 @@ from .nitro.show import show as show_nitro
 from .nvidia.parse import parse as parse_nvidia
 from .nvidia.show import show as show_nvidia
 from .simulated.show import show as show_simulated
+from .tdx.show import show as show_tdx
 
 _JWT_HEAD = b"eyJ"  # base64url of '{"'
 
@@ -30,7 +31,8 @@ def show(platform: str, data: bytes) -> tuple[tuple[str, str], ...]:
             lines = show_confidential_space(data)
         case "nvidia":
             lines = show_nvidia(data)
-        # PLATFORMS: tdx
+        case "tdx":
+            lines = show_tdx(data)
         case _:
             raise EndorsementsError("UNKNOWN_PLATFORM", "no verifier for this platform")
     return tuple((printable(label), printable(words)) for label, words in lines)

@@ -20,6 +20,9 @@ from .nvidia.endorsements import NvidiaEndorsements
 from .policy import TrustPolicy
 from .simulated import verify as simulated
 from .simulated.endorsements import SimulatedEndorsements
+from .tdx import parse as tdx_format
+from .tdx import verify as tdx
+from .tdx.endorsements import TdxEndorsements
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Endorsements:
     simulated: SimulatedEndorsements = field(default_factory=SimulatedEndorsements)
     confidential_space: ConfidentialSpaceEndorsements = field(default_factory=ConfidentialSpaceEndorsements)
     nvidia: NvidiaEndorsements = field(default_factory=NvidiaEndorsements)
-    # PLATFORMS: tdx
+    tdx: TdxEndorsements = field(default_factory=TdxEndorsements)
 
 
 def endorsements_for(policy: TrustPolicy) -> Endorsements:
@@ -55,8 +58,11 @@ def with_collateral(endorsements: Endorsements, files: Sequence[Collateral]) -> 
         by_platform.setdefault(file.platform, {})[file.name] = file.data
     # Nothing for confidential-space: its JWKS is signed by nobody, and is only taken from Google's address
     # or the verifier's own files. PKI tokens need none.
-    # PLATFORMS: replace(endorsements, tdx=endorsements.tdx.with_files(by_platform.get("tdx", {})), …)
-    return replace(endorsements, nvidia=endorsements.nvidia.with_files(by_platform.get("nvidia", {})))
+    return replace(
+        endorsements,
+        tdx=endorsements.tdx.with_files(by_platform.get("tdx", {})),
+        nvidia=endorsements.nvidia.with_files(by_platform.get("nvidia", {})),
+    )
 
 
 def stated_time(platform: str, data: bytes) -> int | None:
@@ -76,7 +82,9 @@ def stated_time(platform: str, data: bytes) -> int | None:
             return confidential_space_format.parse(data).issued_at
         case "nvidia":
             return nvidia_format.stated_time(data)
-        # PLATFORMS: tdx
+        case "tdx":
+            tdx_format.parse(data)
+            return None
         case _:
             raise _unknown_platform()
 
@@ -97,7 +105,8 @@ def verify_evidence(platform: str, data: bytes, endorsements: Endorsements, now:
             return confidential_space.verify(data, endorsements.confidential_space, now)
         case "nvidia":
             return nvidia.verify(data, endorsements.nvidia, now)
-        # PLATFORMS: tdx
+        case "tdx":
+            return tdx.verify(data, endorsements.tdx, now)
         case _:
             raise _unknown_platform()
 

@@ -1,202 +1,212 @@
-"""Reads a TDX quote; says nothing about whether it is genuine.
+"""Reads a TDX quote, version 4 or 5; says nothing about whether it is genuine.
 
-Format: Intel TDX DCAP Quoting Library API, appendix A (quote versions 4 and 5, all
-little endian). Head of 48 bytes; in version 5 a body descriptor (type, size); a TD
-report body of 584 bytes (TDX 1.0) or 648 (TDX 1.5); the signature data with its own
-length. Whatever follows that is not signed and not read: clouds pad quotes.
+Format and offsets: Intel, "Intel TDX DCAP: Quote Generation Library and Quote Verification Library",
+appendix 3 (quote version 4) and appendix 4 (version 5). All integers are little-endian.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from ...wire.errors import MalformedError
+from .pem import read_pem_chain
 
-MAX_QUOTE_BYTES: Final = 16_384  # recorded quotes: 4.9 to 8.0 KB
-MAX_AUTH_DATA_BYTES: Final = 1_024
-MAX_CHAIN_BYTES: Final = 8_192
-TEE_TYPE_TDX: Final = 0x81
-ATTESTATION_KEY_ECDSA_P256: Final = 2
-CERTIFICATION_QE_REPORT: Final = 6
-CERTIFICATION_PCK_CHAIN: Final = 5
-# Intel SGX DCAP, quote header: the vendor id of Intel's Quoting Enclave.
-INTEL_QE_VENDOR: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+MAX_QUOTE_BYTES: Final = 32_768  # recorded quotes: 4.9 to 8.0 KB
 HEADER_BYTES: Final = 48
 TD10_BYTES: Final = 584
 TD15_BYTES: Final = 648
 QE_REPORT_BYTES: Final = 384
-RTMR_COUNT: Final = 4
+SIGNATURE_BYTES: Final = 64
+MAX_AUTH_DATA_BYTES: Final = 1_024  # recorded quotes: 32
 
-BodyType = Literal["TD10", "TD15"]
-_BODY_TYPES: Final[dict[tuple[int, int], BodyType]] = {(2, TD10_BYTES): "TD10", (3, TD15_BYTES): "TD15"}
+TEE_TDX: Final = 0x81
+KEY_ECDSA_P256: Final = 2
+# Intel's quoting enclave (the same appendix, "QE Vendor ID").
+INTEL_QE: Final = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+_BODY_BYTES: Final = {2: TD10_BYTES, 3: TD15_BYTES}
+_QE_REPORT_DATA: Final = 6
+_PCK_CHAIN: Final = 5
+_PCK_CHAIN_LENGTH: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TdReport:
-    """A TD report body; all fields are byte strings as they stand.
+    """What the TDX module and the quoting enclave say of a trust domain.
 
-    :param tee_tcb_svn: 16 bytes. :param tee_tcb_svn2: 16 bytes, only of TDX 1.5.
-    :param rtmrs: RTMR0 to RTMR3, 48 bytes each. :param report_data: 64 bytes.
+    Lengths in bytes: SVNs 16; MRSEAM, MRTD and all other measurements 48; attributes and XFAM 8;
+    REPORTDATA 64.
+
+    :param rtmrs: RTMR0 to RTMR3.
+    :param tee_tcb_svn2: :param mrservicetd: of TDX 1.5 reports; None in 1.0 reports.
     """
 
-    body_type: BodyType
     tee_tcb_svn: bytes
-    mrseam: bytes = field(repr=False)
-    mrsignerseam: bytes = field(repr=False)
+    mrseam: bytes
+    mrsignerseam: bytes
     seam_attributes: bytes
-    td_attributes: bytes
+    attributes: bytes
     xfam: bytes
-    mrtd: bytes = field(repr=False)
-    mrconfigid: bytes = field(repr=False)
-    mrowner: bytes = field(repr=False)
-    mrownerconfig: bytes = field(repr=False)
-    rtmrs: tuple[bytes, ...] = field(repr=False)
-    report_data: bytes = field(repr=False)
-    tee_tcb_svn2: bytes | None = None
-    mrservicetd: bytes | None = field(default=None, repr=False)
+    mrtd: bytes
+    mrconfigid: bytes
+    mrowner: bytes
+    mrownerconfig: bytes
+    rtmrs: tuple[bytes, bytes, bytes, bytes]
+    report_data: bytes
+    tee_tcb_svn2: bytes | None
+    mrservicetd: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class QeReport:
-    """The report of the Quoting Enclave, 384 bytes (Intel SGX, REPORT body)."""
+    """The report of the quoting enclave, an SGX enclave.
+
+    :param raw: the 384 bytes that the PCK key signed.
+    """
 
     raw: bytes = field(repr=False)
-    cpu_svn: bytes
-    misc_select: bytes
+    miscselect: bytes
     attributes: bytes
-    mr_enclave: bytes = field(repr=False)
-    mr_signer: bytes = field(repr=False)
+    mrsigner: bytes
     isv_prod_id: int
     isv_svn: int
-    report_data: bytes = field(repr=False)
+    report_data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TdxQuote:
     """A well-formed quote whose signatures have *not* been checked.
 
-    :param version: 4 or 5. :param signed: the bytes that the attestation key signed.
-    :param signature: r ‖ s, 64 bytes. :param attestation_key: x ‖ y on P-256, 64 bytes.
-    :param pck_chain: PEM, the PCK certificate first. :param trailing: how many bytes follow the quote.
+    :param signed: header and body, which the attestation key signed.
+    :param attestation_key: P-256, x ‖ y, 64 bytes. :param signature: :param qe_signature: r ‖ s, 64 bytes.
+    :param qe_auth_data: what the quoting enclave hashed beside the attestation key.
+    :param pck_chain: DER certificates: PCK, its CA, the root.
     """
 
     version: int
-    signed: bytes = field(repr=False)
     report: TdReport
+    signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
     attestation_key: bytes = field(repr=False)
-    qe_report: QeReport
+    qe_report: QeReport = field(repr=False)
     qe_signature: bytes = field(repr=False)
     qe_auth_data: bytes = field(repr=False)
-    pck_chain: bytes = field(repr=False)
-    trailing: int
+    pck_chain: tuple[bytes, ...] = field(repr=False)
 
 
 class _Reader:
-    """Takes fields off bytes, one after the other."""
+    """Takes fields from the front."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.position = 0
+        self._position = 0
 
     def take(self, size: int) -> bytes:
-        start, self.position = self.position, self.position + size
-        if self.position > len(self._data):
-            raise MalformedError("QUOTE_TRUNCATED", "the quote ends inside a field")
-        return self._data[start : self.position]
+        end = self._position + size
+        if end > len(self._data):
+            raise MalformedError("TRUNCATED", "a quote ends before its last field")
+        found = self._data[self._position : end]
+        self._position = end
+        return found
 
-    def uint(self, size: int) -> int:
+    def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")
 
-    @property
-    def left(self) -> int:
-        return len(self._data) - self.position
+    def rest(self) -> bytes:
+        return self.take(len(self._data) - self._position)
 
 
 def parse(data: bytes) -> TdxQuote:
-    """Read a quote and hold every field to its bounds.
+    """Read a quote.
 
-    :raises MalformedError: ``QUOTE_TOO_LARGE``, ``QUOTE_TRUNCATED``, ``QUOTE_VERSION``, ``QUOTE_KIND`` (not
-        ECDSA P-256 of a TD, made by Intel's Quoting Enclave), ``QUOTE_BODY`` or ``QUOTE_CERTIFICATION``.
+    What follows the signature may be zeros only: platforms hand out buffers of fixed length.
+
+    :raises MalformedError: ``TOO_LARGE``, ``TRUNCATED``, ``NOT_A_TDX_QUOTE``, ``BAD_QUOTE``,
+        ``TRAILING_BYTES``, ``CERTIFICATION_DATA`` (the PCK chain is not in it) or ``BAD_CERTIFICATE``.
     """
     if len(data) > MAX_QUOTE_BYTES:
-        raise MalformedError("QUOTE_TOO_LARGE", f"the quote has more than {MAX_QUOTE_BYTES} bytes")
-    reader = _Reader(bytes(data))
+        raise MalformedError("TOO_LARGE", f"the quote has more than {MAX_QUOTE_BYTES} bytes")
+    reader = _Reader(data)
     version = _header(reader)
     report = _body(reader, version)
-    signed = data[: reader.position]
-    signature_data = _Reader(reader.take(reader.uint(4)))
-    signature, key = signature_data.take(64), signature_data.take(64)
-    certification = _Reader(_certified(signature_data, CERTIFICATION_QE_REPORT))
-    if signature_data.left:
-        raise MalformedError("QUOTE_CERTIFICATION", "the signature data holds more than it should")
-    qe_report = _qe_report(certification.take(QE_REPORT_BYTES))
-    qe_signature = certification.take(64)
-    auth_data = _auth_data(certification)
-    chain = _certified(certification, CERTIFICATION_PCK_CHAIN)
-    if certification.left or not 1 <= len(chain) <= MAX_CHAIN_BYTES:
-        raise MalformedError("QUOTE_CERTIFICATION", "the quote's certification data is not of its form")
-    return TdxQuote(
-        version=version,
-        signed=bytes(signed),
-        report=report,
-        signature=signature,
-        attestation_key=key,
-        qe_report=qe_report,
-        qe_signature=qe_signature,
-        qe_auth_data=auth_data,
-        pck_chain=chain,
-        trailing=reader.left,
-    )
+    signed = data[: HEADER_BYTES + (0 if version == 4 else 6) + _size(report)]
+    part = _Reader(reader.take(reader.number(4)))
+    if any(reader.rest()):
+        raise MalformedError("TRAILING_BYTES", "something follows the quote")
+    signature, key = part.take(SIGNATURE_BYTES), part.take(64)
+    certification = _Reader(_typed(part, _QE_REPORT_DATA))
+    if part.rest():
+        raise MalformedError("BAD_QUOTE", "something follows the certification data of the quote")
+    raw, qe_signature = certification.take(QE_REPORT_BYTES), certification.take(SIGNATURE_BYTES)
+    auth_data = certification.take(certification.number(2))
+    if len(auth_data) > MAX_AUTH_DATA_BYTES:
+        raise MalformedError("OUT_OF_BOUNDS", "the authentication data of the quoting enclave is too long")
+    chain = read_pem_chain(_typed(certification, _PCK_CHAIN), length=_PCK_CHAIN_LENGTH)
+    if certification.rest():
+        raise MalformedError("BAD_QUOTE", "something follows the certificates of the quote")
+    return TdxQuote(version, report, signed, signature, key, _qe_report(raw), qe_signature, auth_data, chain)
 
 
 def _header(reader: _Reader) -> int:
-    version, key_type, tee_type = reader.uint(2), reader.uint(2), reader.uint(4)
-    if version not in (4, 5):
-        raise MalformedError("QUOTE_VERSION", "the quote is not of version 4 or 5")
-    reader.take(4)
-    vendor = reader.take(16)
+    version, key_type, tee_type = reader.number(2), reader.number(2), reader.number(4)
+    if version not in (4, 5) or tee_type != TEE_TDX:
+        raise MalformedError("NOT_A_TDX_QUOTE", "the bytes are no TDX quote of version 4 or 5")
+    if key_type != KEY_ECDSA_P256:
+        raise MalformedError("BAD_QUOTE", "the quote's attestation key is not ECDSA P-256")
+    reader.take(4)  # SVNs in version 3, reserved here
+    if reader.take(16) != INTEL_QE:
+        raise MalformedError("BAD_QUOTE", "the quote is not of Intel's quoting enclave")
     reader.take(20)
-    if (key_type, tee_type, vendor) != (ATTESTATION_KEY_ECDSA_P256, TEE_TYPE_TDX, INTEL_QE_VENDOR):
-        raise MalformedError("QUOTE_KIND", "the quote is not of a TD, by ECDSA P-256 and Intel's enclave")
     return version
 
 
 def _body(reader: _Reader, version: int) -> TdReport:
-    kind = (2, TD10_BYTES) if version == 4 else (reader.uint(2), reader.uint(4))
-    body_type = _BODY_TYPES.get(kind)
-    if body_type is None:
-        raise MalformedError("QUOTE_BODY", "the quote's body is no TD report of TDX 1.0 or 1.5")
-    fields = [reader.take(size) for size in (16, 48, 48, 8, 8, 8, 48, 48, 48, 48)]
-    rtmrs = tuple(reader.take(48) for _ in range(RTMR_COUNT))
-    report_data = reader.take(64)
-    newer = (reader.take(16), reader.take(48)) if body_type == "TD15" else (None, None)
-    return TdReport(body_type, *fields, rtmrs, report_data, *newer)
+    if version == 4:
+        return _report(_Reader(reader.take(TD10_BYTES)), newer=False)
+    kind, size = reader.number(2), reader.number(4)
+    if _BODY_BYTES.get(kind) != size:
+        raise MalformedError("BAD_QUOTE", "the quote's body is of no kind that is known here")
+    return _report(_Reader(reader.take(size)), newer=kind == 3)
 
 
-def _certified(reader: _Reader, wanted: int) -> bytes:
-    kind, size = reader.uint(2), reader.uint(4)
+def _report(body: _Reader, *, newer: bool) -> TdReport:
+    return TdReport(
+        tee_tcb_svn=body.take(16),
+        mrseam=body.take(48),
+        mrsignerseam=body.take(48),
+        seam_attributes=body.take(8),
+        attributes=body.take(8),
+        xfam=body.take(8),
+        mrtd=body.take(48),
+        mrconfigid=body.take(48),
+        mrowner=body.take(48),
+        mrownerconfig=body.take(48),
+        rtmrs=(body.take(48), body.take(48), body.take(48), body.take(48)),
+        report_data=body.take(64),
+        tee_tcb_svn2=body.take(16) if newer else None,
+        mrservicetd=body.take(48) if newer else None,
+    )
+
+
+def _size(report: TdReport) -> int:
+    return TD10_BYTES if report.mrservicetd is None else TD15_BYTES
+
+
+def _typed(reader: _Reader, wanted: int) -> bytes:
+    """Return certification data of the one kind that is read (the appendix, "QE Certification Data")."""
+    kind, size = reader.number(2), reader.number(4)
     if kind != wanted:
-        raise MalformedError("QUOTE_CERTIFICATION", "the quote is certified in another way")
-    return reader.take(size)
-
-
-def _auth_data(reader: _Reader) -> bytes:
-    size = reader.uint(2)
-    if size > MAX_AUTH_DATA_BYTES:
-        raise MalformedError("QUOTE_CERTIFICATION", "the quoting enclave's own data is too long")
+        raise MalformedError("CERTIFICATION_DATA", "the quote does not carry its PCK certificate chain")
     return reader.take(size)
 
 
 def _qe_report(raw: bytes) -> QeReport:
+    """Read the report (Intel SDM, volume 3D, "REPORT")."""
     return QeReport(
         raw=raw,
-        cpu_svn=raw[0:16],
-        misc_select=raw[16:20],
+        miscselect=raw[16:20],
         attributes=raw[48:64],
-        mr_enclave=raw[64:96],
-        mr_signer=raw[128:160],
+        mrsigner=raw[128:160],
         isv_prod_id=int.from_bytes(raw[256:258], "little"),
         isv_svn=int.from_bytes(raw[258:260], "little"),
         report_data=raw[320:384],

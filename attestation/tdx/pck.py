@@ -1,99 +1,119 @@
-"""What a PCK certificate says of its platform, in Intel's own extension.
+"""Reads Intel's extension of PCK certificates: which platform the certificate is for.
 
-Intel SGX PCK Certificate and Certificate Revocation List Profile Specification,
-section 1.3.5: OID 1.2.840.113741.1.13.1, a sequence of (OID, value) pairs.
+Format: Intel, "SGX PCK Certificate and CRL Profile Specification", section 1.3.5, "Intel SGX Specific
+Extensions": object identifier 1.2.840.113741.1.13.1, a sequence of pairs of identifier and value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 
 from ...wire.errors import MalformedError
 from ..der import SEQUENCE, read_elements, read_one
-from .chain import Certificate
+from .certificates import MAX_REMEMBERED, read_certificate
 
-SGX_EXTENSION: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
-_PREFIX: Final = bytes.fromhex("2a864886f84d010d01")  # that OID's own encoding
-_TCB, _PCE_ID, _FMSPC = b"\x02", b"\x03", b"\x04"
-_OID, _INTEGER, _OCTETS = 0x06, 0x02, 0x04
+_OID: Final = x509.ObjectIdentifier("1.2.840.113741.1.13.1")
+_PREFIX: Final = bytes.fromhex("2a864886f84d010d01")  # the same, as DER writes it
+_OBJECT, _OCTETS, _INTEGER = 0x06, 0x04, 0x02
 COMPONENTS: Final = 16
+_PPID, _TCB, _PCEID, _FMSPC = 1, 2, 3, 4
+_KNOWN: Final = range(1, 8)  # with SGX type, platform instance and configuration
 
 
 @dataclass(frozen=True, slots=True)
 class PckPlatform:
-    """The platform that a PCK certificate was issued for.
+    """What a PCK certificate says of its platform.
 
-    :param components: the 16 SVNs of the CPU's components. :param pce_svn: of the provisioning enclave.
-    :param pce_id: 2 bytes. :param fmspc: 6 bytes: family, model, stepping, platform, custom SKU.
+    :param components: SVNs of the 16 TCB components, 0 to 255 each. :param cpu_svn: 16 bytes.
+    :param pce_svn: 0 to 65,535. :param pce_id: 2 bytes. :param fmspc: 6 bytes.
     """
 
-    components: tuple[int, ...] = field(repr=False)
+    components: tuple[int, ...]
+    cpu_svn: bytes
     pce_svn: int
     pce_id: bytes
     fmspc: bytes
+    ppid: bytes = field(repr=False)
 
 
-def read_platform(certificate: Certificate) -> PckPlatform:
+@lru_cache(MAX_REMEMBERED)
+def read_platform(der: bytes) -> PckPlatform:
     """Read the extension of a PCK certificate.
 
-    :raises MalformedError: ``BAD_PCK_EXTENSION`` or ``BAD_DER``.
+    :param der: the certificate.
+    :raises MalformedError: ``BAD_PCK_EXTENSION`` or ``BAD_CERTIFICATE``.
     """
     try:
-        extension = certificate.x509.extensions.get_extension_for_oid(SGX_EXTENSION).value
-    except (x509.ExtensionNotFound, ValueError):
+        extension = read_certificate(der).x509.extensions.get_extension_for_oid(_OID).value
+    except x509.ExtensionNotFound:
         raise _bad() from None
     if not isinstance(extension, x509.UnrecognizedExtension):
         raise _bad()
-    values = _pairs(read_one(extension.value, SEQUENCE), b"")
-    tcb = _pairs(_value(values, _TCB, SEQUENCE), _TCB)
-    components = tuple(_number(tcb, bytes([index]), 255) for index in range(1, COMPONENTS + 1))
+    try:
+        return _platform(extension.value)
+    except MalformedError:
+        raise _bad() from None
+
+
+def _platform(data: bytes) -> PckPlatform:
+    fields = _pairs(read_one(data, SEQUENCE), _PREFIX)
+    if not set(fields) <= set(_KNOWN):
+        raise _bad()
+    tcb = _pairs(_value(fields, _TCB, SEQUENCE), _PREFIX + bytes([_TCB]))
+    if set(tcb) != set(range(1, COMPONENTS + 3)):
+        raise _bad()
     return PckPlatform(
-        components=components,
-        pce_svn=_number(tcb, bytes([COMPONENTS + 1]), 65_535),
-        pce_id=_octets(values, _PCE_ID, 2),
-        fmspc=_octets(values, _FMSPC, 6),
+        components=tuple(_number(tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)),
+        pce_svn=_number(tcb, COMPONENTS + 1, 0xFFFF),
+        cpu_svn=_octets(tcb, COMPONENTS + 2, 16),
+        pce_id=_octets(fields, _PCEID, 2),
+        fmspc=_octets(fields, _FMSPC, 6),
+        ppid=_octets(fields, _PPID, 16),
     )
 
 
-def _pairs(data: bytes, below: bytes) -> dict[bytes, tuple[int, bytes]]:
-    """Return the pairs of a sequence by the last parts of their OIDs."""
-    found: dict[bytes, tuple[int, bytes]] = {}
-    prefix = _PREFIX + below
-    for element in read_elements(data):
-        pair = read_elements(element.value)
-        if element.tag != SEQUENCE or len(pair) != 2 or pair[0].tag != _OID:
-            raise _bad()
-        name = pair[0].value
-        if not name.startswith(prefix) or len(name) != len(prefix) + 1 or name[len(prefix) :] in found:
-            raise _bad()
-        found[name[len(prefix) :]] = (pair[1].tag, pair[1].value)
+def _pairs(data: bytes, prefix: bytes) -> Mapping[int, tuple[int, bytes]]:
+    """Return tag and value by the last arc of their identifiers; none may stand twice."""
+    found: dict[int, tuple[int, bytes]] = {}
+    for pair in read_elements(data):
+        match read_elements(pair.value):
+            case [name, value] if pair.tag == SEQUENCE and name.tag == _OBJECT:
+                arc = name.value[-1] if name.value[:-1] == prefix else 0
+                if arc == 0 or arc > 0x7F or arc in found:
+                    raise _bad()
+                found[arc] = (value.tag, value.value)
+            case _:
+                raise _bad()
     return found
 
 
-def _value(pairs: Mapping[bytes, tuple[int, bytes]], name: bytes, tag: int) -> bytes:
-    if name not in pairs or pairs[name][0] != tag:
+def _value(fields: Mapping[int, tuple[int, bytes]], arc: int, tag: int) -> bytes:
+    found = fields.get(arc)
+    if found is None or found[0] != tag:
         raise _bad()
-    return pairs[name][1]
+    return found[1]
 
 
-def _number(pairs: Mapping[bytes, tuple[int, bytes]], name: bytes, maximum: int) -> int:
-    octets = _value(pairs, name, _INTEGER)
-    number = int.from_bytes(octets, "big", signed=True)
-    if not octets or not 0 <= number <= maximum:
+def _octets(fields: Mapping[int, tuple[int, bytes]], arc: int, size: int) -> bytes:
+    value = _value(fields, arc, _OCTETS)
+    if len(value) != size:
+        raise _bad()
+    return value
+
+
+def _number(fields: Mapping[int, tuple[int, bytes]], arc: int, most: int) -> int:
+    value = _value(fields, arc, _INTEGER)
+    number = int.from_bytes(value, "big", signed=True)
+    shortest = number.bit_length() // 8 + 1
+    if len(value) != shortest or not 0 <= number <= most:
         raise _bad()
     return number
 
 
-def _octets(pairs: Mapping[bytes, tuple[int, bytes]], name: bytes, size: int) -> bytes:
-    octets = _value(pairs, name, _OCTETS)
-    if len(octets) != size:
-        raise _bad()
-    return octets
-
-
 def _bad() -> MalformedError:
-    return MalformedError("BAD_PCK_EXTENSION", "the PCK certificate does not describe its platform")
+    return MalformedError("BAD_PCK_EXTENSION", "a PCK certificate does not say which platform it is for")

@@ -141,7 +141,7 @@ def test_another_development_root_refuses_it(root: DevelopmentRoot) -> None:
         check(DevelopmentRoot.create(now=NOW), attester(root).attest())
 
 
-@pytest.mark.parametrize("platform", ["", "tdx", "NITRO", "simulated "])
+@pytest.mark.parametrize("platform", ["", "sev-snp", "NITRO", "simulated "])
 def test_an_unknown_platform_cannot_be_judged(root: DevelopmentRoot, platform: str) -> None:
     with pytest.raises(EndorsementsError, match="UNKNOWN_PLATFORM"):
         verify_evidence(platform, attester(root).attest(), Endorsements(), NOW)

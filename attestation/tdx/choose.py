@@ -1,0 +1,141 @@
+"""Chooses the collateral that is for a quote and in time, and checks who signed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ...wire.errors import EndorsementsError, VerificationError
+from .certificates import (
+    RevocationList,
+    check_chain,
+    check_list_signed,
+    check_root,
+    read_certificate,
+    read_list,
+    signed_by,
+)
+from .collateral import QeIdentity, TcbInfo
+from .endorsements import TdxEndorsements
+from .pck import PckPlatform
+from .signed import Signed
+
+# Intel, "SGX PCK Certificate and CRL Profile Specification", section 1.3: names in the PKI.
+TCB_SIGNER = "Intel SGX TCB Signing"
+
+
+class Dated(Protocol):
+    """Anything that is valid from one time to another, Unix seconds."""
+
+    @property
+    def issued_at(self) -> int:
+        """When it begins."""
+        ...
+
+    @property
+    def next_update(self) -> int:
+        """When it ends."""
+        ...
+
+
+DatedT = TypeVar("DatedT", bound=Dated)
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """The revocation lists that are in time.
+
+    :param pck_der: :param root_der: as they were signed.
+    """
+
+    pck: RevocationList
+    root: RevocationList
+    pck_der: bytes
+    root_der: bytes
+
+
+def choose_lists(endorsements: TdxEndorsements, ca: bytes, root: bytes, now: int) -> Lists:
+    """Return the lists of a PCK certificate's CA and of the root.
+
+    :param ca: :param root: DER.
+    :raises EndorsementsError: ``NO_COLLATERAL``, ``COLLATERAL_EXPIRED`` or ``COLLATERAL_NOT_YET_VALID``.
+    :raises VerificationError: ``CRL_SIG_FAILED``.
+    """
+    pck_der = _list_of(endorsements.pck_crls, ca, now)
+    root_der = _list_of(endorsements.root_crls, root, now)
+    return Lists(read_list(pck_der), read_list(root_der), pck_der, root_der)
+
+
+def _list_of(lists: Iterable[bytes], issuer: bytes, now: int) -> bytes:
+    name = read_certificate(issuer).x509.subject
+    named = {id(read_list(der)): der for der in lists if read_list(der).x509.issuer == name}
+    chosen = in_time(map(read_list, named.values()), now, "revocation list")
+    der = next(der for der in named.values() if read_list(der) is chosen)
+    check_list_signed(issuer, der)
+    return der
+
+
+def choose_tcb_info(endorsements: TdxEndorsements, platform: PckPlatform, now: int) -> TcbInfo:
+    """Return the TCB info of a platform's kind.
+
+    :raises EndorsementsError: ``NO_COLLATERAL``, ``COLLATERAL_MISMATCH`` (there are others only),
+        ``COLLATERAL_EXPIRED`` or ``COLLATERAL_NOT_YET_VALID``.
+    """
+    if not endorsements.tcb_infos:
+        raise _missing("TCB info")
+    fitting = [
+        one for one in endorsements.tcb_infos if one.fmspc == platform.fmspc and one.pce_id == platform.pce_id
+    ]
+    if not fitting:
+        raise EndorsementsError("COLLATERAL_MISMATCH", "the TCB infos at hand are for other platforms")
+    return in_time(fitting, now, "TCB info")
+
+
+def choose_qe_identity(endorsements: TdxEndorsements, now: int) -> QeIdentity:
+    """Return the identity of the quoting enclave.
+
+    :raises EndorsementsError: ``NO_COLLATERAL``, ``COLLATERAL_EXPIRED`` or ``COLLATERAL_NOT_YET_VALID``.
+    """
+    return in_time(endorsements.qe_identities, now, "enclave identity")
+
+
+def in_time(candidates: Iterable[DatedT], now: int, what: str) -> DatedT:
+    """Return the first that is valid; else say what is wrong with the first."""
+    several = tuple(candidates)
+    for one in several:
+        if one.issued_at <= now <= one.next_update:
+            return one
+    if not several:
+        raise _missing(what)
+    if now < several[0].issued_at:
+        raise EndorsementsError("COLLATERAL_NOT_YET_VALID", f"the {what} is of a later time")
+    raise EndorsementsError("COLLATERAL_EXPIRED", f"the {what} has expired: fetch it again")
+
+
+def check_signed(signed: Signed, roots: tuple[bytes, ...], revoked: RevocationList, now: int) -> None:
+    """Check that Intel's TCB signer signed a text.
+
+    :param revoked: the root's revocation list.
+    :raises EndorsementsError: ``NO_COLLATERAL``: no chain came along, or ``NO_ROOTS``.
+    :raises MalformedError: ``BAD_CERTIFICATE``.
+    :raises VerificationError: ``UNKNOWN_ROOT``, ``COLLATERAL_SIGNER``, ``CERTIFICATE_REVOKED``,
+        ``COLLATERAL_SIG_FAILED``, or as :func:`.certificates.check_chain`.
+    """
+    if not signed.chain:
+        raise _missing("signing chain of the TCB info or enclave identity")
+    check_root(signed.chain[-1], roots)
+    check_chain(signed.chain, now)
+    signer = read_certificate(signed.chain[0])
+    if signer.common_name != TCB_SIGNER:
+        raise VerificationError("COLLATERAL_SIGNER", "collateral is signed by a certificate for other things")
+    if signer.serial in revoked.serials:
+        raise VerificationError("CERTIFICATE_REVOKED", "the certificate that signs collateral is revoked")
+    if not signed_by(signer.public_key, signed.signature, signed.text):
+        raise VerificationError(
+            "COLLATERAL_SIG_FAILED", "the signature of a TCB info or identity does not verify"
+        )
+
+
+def _missing(what: str) -> EndorsementsError:
+    return EndorsementsError("NO_COLLATERAL", f"there is no {what} for the quote: fetch it or give its file")
