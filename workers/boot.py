@@ -18,7 +18,7 @@ from typing import BinaryIO, Final, cast
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ..attestation.announced import Announced, judge_announcement
-from ..attestation.key_release.aws import AwsKms, aws_patience
+from ..attestation.key_release.aws import aws_patience
 from ..attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.order_store import read_orders
@@ -38,8 +38,12 @@ from .engines import MicroBatcher, load_engine
 from .fleet_key import FleetKey, FleetKeys
 from .identity import WorkerIdentity
 from .key_ring import KeyRing
+from .models.fetch import FetchRules
 from .models.open import LoadedModel, open_package
+from .models.stores import StoreSettings
+from .models.where import package_bytes
 from .policy import worker_policy
+from .release import ClosableRelease, make_release
 from .runner import EmbedRunner
 from .seal_batch import EvidenceKeys
 from .settings import WorkerSettings
@@ -182,27 +186,8 @@ class Boot:
 
     # ---------------------------------------------------------------- stages
 
-    def _kms(self, key_id: str) -> AwsKms:
-        settings = self.settings
-        secret, token = settings.kms_secret_access_key, settings.kms_session_token
-        return AwsKms(
-            self._attester,
-            key_id,
-            endpoint_url=settings.kms_endpoint,
-            region=settings.kms_region,
-            access_key_id=settings.kms_access_key_id,
-            secret_access_key=None if secret is None else secret.get_secret_value(),
-            session_token=None if token is None else token.get_secret_value(),
-            sts_endpoint=settings.kms_sts_endpoint,
-            role_arn=settings.kms_role_arn,
-            instance_metadata=settings.kms_instance_metadata,
-            proxy=settings.kms_proxy,
-            ca_bundle=settings.kms_ca_bundle,
-            connect_timeout_s=settings.kms_connect_timeout_seconds,
-            read_timeout_s=settings.kms_read_timeout_seconds,
-            deadline_s=settings.kms_deadline_seconds,
-            patience=self._patience,
-        )
+    def _kms(self, key_id: str) -> ClosableRelease:
+        return make_release(self.settings, self._attester, key_id, self._patience)
 
     @contextmanager
     def _fleet_keys(self) -> Iterator[FleetKeys]:
@@ -274,22 +259,27 @@ class Boot:
 
         def decrypt(wrapped: bytes, context: Mapping[str, str]) -> bytes:
             nonlocal released
+            # Before the key: a model that the policy does not want is not even asked for.
+            found = ModelIdentity(context["model"], "", bytes.fromhex(context["manifest"]))
+            check_model(found, self._in_force.policy)
             asked = time.perf_counter()
             try:
                 return release.decrypt(wrapped, context)
             finally:
                 released = time.perf_counter() - asked
 
+        settings, pin = self.settings, self.settings.model_manifest_hash
+        stores = StoreSettings(settings.model_s3_endpoint, settings.model_gcs_endpoint, settings.kms_region)
         try:
-            with self.settings.model.open("rb", buffering=0) as file:
+            with package_bytes(
+                settings.model, stores, FetchRules(deadline_s=settings.model_deadline_seconds)
+            ) as file:
                 model = open_package(
                     cast("BinaryIO", TimedReader(file, self.stages, "fetch")),
                     decrypt,
-                    trusted_signers=(bytes.fromhex(self.settings.model_signer),),
-                    expected_manifest_hash=None,
+                    trusted_signers=(bytes.fromhex(settings.model_signer),),
+                    expected_manifest_hash=None if pin is None else bytes.fromhex(pin),
                 )
-        except OSError as error:
-            raise ConfigurationError("MODEL_UNREADABLE", f"cannot read the model: {error.strerror}") from None
         finally:
             release.close()
         whole = time.perf_counter() - started

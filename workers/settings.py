@@ -7,13 +7,17 @@ Secrets are kept out of ``repr``. Broker settings are apart
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..wire.errors import ConfigurationError
 from ..wire.keys import SuiteName
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
 
 
 class WorkerSettings(BaseSettings):
@@ -33,14 +37,42 @@ class WorkerSettings(BaseSettings):
     dangerous_unsigned_policy: bool = Field(
         default=False, description="Accept an unsigned policy in a real TEE"
     )
-    model: Path = Field(description="Encrypted model package")
+    model: Annotated[str, BeforeValidator(_text)] = Field(
+        min_length=1, description="Encrypted model package: path, file://, s3:// or gs:// URL"
+    )
+    model_manifest_hash: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="Take this model only, hexadecimal"
+    )
+    model_s3_endpoint: str | None = Field(default=None, description="S3's address; default AWS")
+    model_gcs_endpoint: str | None = Field(
+        default=None, description="Cloud Storage's address, no credentials"
+    )
+    model_deadline_seconds: float = Field(default=1800, gt=0, le=86_400, description="To fetch the model")
     model_signer: str = Field(pattern=r"^[0-9a-f]{64}$", description="Owner's Ed25519 key, hexadecimal")
     issuer: str = Field(default="ephemeralml", min_length=1, max_length=256)
 
-    platform: Literal["simulated"] = "simulated"
+    platform: Literal["simulated", "nitro", "tdx"] = Field(
+        default="simulated", description="Whose CPU evidence stands in receipts"
+    )
+    gpu: bool = Field(default=False, description="The GPUs' reports accompany the CPU's evidence")
+    launcher_audience: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=512,
+        description="A Confidential Space token for this audience accompanies the CPU's evidence",
+    )
+    launcher_socket: str = "/run/container_launcher/teeserver.sock"
+    collateral: Path | None = Field(
+        default=None, description="Folder tdx/ and nvidia/ of the vendors' files, to travel with evidence"
+    )
     simulated_root: Path | None = Field(default=None, description="Folder of the development root")
     simulated_image: str = Field(default="ephemeralml-worker", description="Name that PCR0-2 derive from")
 
+    kms: Literal["aws", "gcp"] = Field(default="aws", description="aws: AWS KMS, or the local one")
+    gcp_provider: str | None = Field(default=None, description="Workload identity pool provider")
+    gcp_token_audience: str | None = None
+    gcp_service_account: str | None = None
+    gcp_iam_endpoint: str | None = None
     kms_endpoint: str | None = None
     kms_region: str = "us-east-1"
     kms_access_key_id: str | None = None

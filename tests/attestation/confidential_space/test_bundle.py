@@ -78,14 +78,14 @@ def test_a_token_accompanies_a_cpu() -> None:
 
 @pytest.mark.parametrize("late", [1, 30, 600])
 def test_a_launcher_makes_its_token_a_little_later(late: int) -> None:
-    token = pki({"iat": NOW + late, "nbf": NOW + late, "exp": NOW + late + 3600})
+    token = pki(changes={"iat": NOW + late, "nbf": NOW + late, "exp": NOW + late + 3600})
     bundle, endorsements = companion(token)
     assert verify_bundle(bundle, endorsements, NOW, RECEIPT_KEY, DIGEST).companions
 
 
 @pytest.mark.parametrize("off", [-7200, 601])
 def test_a_token_of_another_time_is_no_companion(off: int) -> None:
-    token = pki({"iat": NOW + off, "nbf": NOW + off, "exp": NOW + off + 3600})
+    token = pki(changes={"iat": NOW + off, "nbf": NOW + off, "exp": NOW + off + 3600})
     bundle, endorsements = companion(token)
     with pytest.raises(Error, match="COMPANION_TIME"):
         verify_bundle(bundle, endorsements, NOW, RECEIPT_KEY, DIGEST)
