@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from ...wire.errors import DeliveryError, Error
 from .stores.base import MAX_OBJECT_BYTES, ModelStore, ObjectVersion, bad_answer, unavailable
@@ -152,9 +152,7 @@ class RangedReader:
     def _retrying(self) -> Retrying:
         return Retrying(
             stop=stop_after_attempt(self._rules.attempts),
-            wait=wait_exponential_jitter(
-                initial=min(0.1, self._rules.wait_s), max=self._rules.wait_s, jitter=0.1
-            ),
+            wait=wait_random_exponential(multiplier=0.1, max=self._rules.wait_s),
             retry=retry_if_exception(self._worth_another),
             sleep=self._pause,
             reraise=True,
