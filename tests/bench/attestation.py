@@ -13,16 +13,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 
 from ephemeralml.attestation.confidential_space.verify import verify as verify_confidential_space
-from ephemeralml.attestation.nitro import NitroEndorsements
+from ephemeralml.attestation.nitro import NitroEndorsements, chain
 from ephemeralml.attestation.nitro.parse import parse
 from ephemeralml.attestation.nitro.verify import verify as verify_nitro
 from ephemeralml.attestation.nvidia.verify import verify as verify_nvidia
+from ephemeralml.attestation.tdx.endorsements import TdxEndorsements
+from ephemeralml.attestation.tdx.verify import verify as verify_tdx
 
 from ..attestation.confidential_space import forge as confidential_space
 from ..attestation.nitro import forge as nitro
@@ -85,7 +88,7 @@ def _check_rsa(key: rsa.RSAPublicKey, signature: bytes, message: bytes) -> Calla
 
 def cases() -> list[Case]:
     """Return every verification that is measured."""
-    return [*_nitro(), *_confidential_space(), *_nvidia()]
+    return [*_nitro(), *_tdx(), *_confidential_space(), *_nvidia()]
 
 
 def nothing() -> None:
@@ -102,19 +105,38 @@ def _nitro() -> list[Case]:
     def act() -> object:
         return verify_nitro(document, roots, now)
 
-    def another_enclave() -> None:
-        """Remember the links above the leaf only, as a verifier does that meets a new enclave."""
-        from ephemeralml.attestation.nitro import chain
-
-        forget()
-        parsed = parse(document)
-        for issuer, below in zip(parsed.cabundle, parsed.cabundle[1:], strict=False):
-            chain._check_issued(issuer, below)
-
     return [
         Case("nitro, cold", act, forget, [("P-384", 5)]),
-        Case("nitro, another enclave of a known host", act, another_enclave, [("P-384", 2)]),
+        Case("nitro, another host of a known zone", act, lambda: know(document, 3), [("P-384", 3)]),
+        Case("nitro, another enclave of a known host", act, lambda: know(document, 4), [("P-384", 2)]),
         Case("nitro, warm", act, nothing, [("P-384", 1)]),
+    ]
+
+
+def know(document: bytes, count: int) -> None:
+    """Remember the first certificates of a chain only, as a verifier does that meets a new enclave."""
+    forget()
+    for issuer, below in pairwise(parse(document).cabundle[:count]):
+        chain._check_issued(issuer, below)
+
+
+def _tdx() -> list[Case]:
+    """A recorded quote: its own two signatures, its chain's two, the collateral's five; all of it twice.
+
+    Two verifiers must agree; the second is a library's, which remembers nothing.
+    """
+    quotes = recorded("tdx/phala_v4_b0c06f.quote")
+    if not quotes:
+        return []
+    collateral = recorded("tdx/collateral/mit_b0c06f_2025-06-19/collateral.json")
+    endorsements = TdxEndorsements().with_files({"collateral.json": collateral[0]})
+
+    def act() -> object:
+        return verify_tdx(quotes[0], endorsements, 1_751_624_191)
+
+    return [
+        Case("tdx with collateral, cold", act, forget, [("P-256", 18)]),
+        Case("tdx with collateral, warm", act, nothing, [("P-256", 11)]),
     ]
 
 
