@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "verify": (".producer.cli.verify", "app"),
     "attest": (".producer.cli.attest", "app"),
     "worker": (".workers.cli", "worker"),
-    "model": (".workers.cli", "model_app"),
+    "model": (".workers.model_cli", "model_app"),
     "dlq": (".producer.cli.dlq", "app"),
     "keys": (".producer.cli.keys", "app"),
     "policy": (".producer.cli.policy", "app"),

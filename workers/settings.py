@@ -20,10 +20,6 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def _text(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
-
-
 class WorkerSettings(BaseSettings):
     """What a worker must know before it can ask for a key."""
 
