@@ -53,8 +53,15 @@ vectors: .venv/.dev ## make spec/vectors again; in a checkout they must not chan
 		[ -z "$$new" ] || { echo "vectors that git does not know: $$new" >&2; exit 1; }; fi
 
 .PHONY: bench
-bench: .venv/.dev ## measure sealing, receipts and opening per job; writes the table in README.md
+bench: .venv/.dev ## measure crypto per job (table in README.md), evidence, models and cold start
 	@$(BIN)/python -m tests.bench.crypto
+	@$(BIN)/python -m tests.bench.attestation
+	@$(BIN)/python -m tests.bench.models
+	@$(BIN)/python -m tests.bench.cold_start
+
+.PHONY: fuzz
+fuzz: .venv/.dev ## mutate inputs of every parser and verifier, 100,000 each (some minutes)
+	@$(BIN)/python -m tests.fuzz.run --count 100000
 
 .PHONY: docs-check
 docs-check: .venv/.dev ## check links, commands and words of every page
