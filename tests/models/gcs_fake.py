@@ -84,8 +84,9 @@ def gcs_server() -> Iterator[Gcs]:
                 return self.answer(503)
             received += body
             if len(received) < size:
-                more = {"Range": f"bytes=0-{len(received) - 1}"} if received else {}
-                return self.answer(308, **more)
+                if not received:
+                    return self.answer(308)
+                return self.answer(308, Range=f"bytes=0-{len(received) - 1}")
             if name in state.objects:
                 return self.answer(412)
             state.store(name, bytes(received), metadata)

@@ -158,12 +158,14 @@ def test_s3_upload_goes_on_with_the_parts_that_are_there(
     )
     store = open_store("s3://resume/k", StoreSettings(s3, region="us-east-1"))
     sent: list[int] = []
-    upload_part = store._client.upload_part  # type: ignore[attr-defined]
-    monkeypatch.setattr(
-        store._client,  # type: ignore[attr-defined]
-        "upload_part",
-        lambda **more: (sent.append(more["PartNumber"]), upload_part(**more))[1],
-    )
+    client_of_store = store._client  # type: ignore[attr-defined]
+    upload_part = client_of_store.upload_part
+
+    def watched(**more: Any) -> Any:
+        sent.append(more["PartNumber"])
+        return upload_part(**more)
+
+    monkeypatch.setattr(client_of_store, "upload_part", watched)
     assert store.publish(big, sha256)
     store.close()
     assert sent == [2]
