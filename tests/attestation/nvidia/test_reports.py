@@ -183,7 +183,7 @@ REPORTS: list[tuple[str, ReportParts, str]] = [
     ("bytes before the signature", ReportParts(tail=b"\0"), "BAD_REPORT"),
     ("an entry that ends outside", ReportParts(opaque=opaque() + b"\7\0\xff\0"), "BAD_OPAQUE_DATA"),
     ("half an entry", ReportParts(opaque=opaque() + b"\7\0\1"), "BAD_OPAQUE_DATA"),
-    ("an entry twice", ReportParts(opaque=opaque() + b"\3\0\0\0"), "BAD_OPAQUE_DATA"),
+    ("an entry twice", ReportParts(opaque=opaque() + b"\3\0\4\x001.2\0"), "BAD_OPAQUE_DATA"),
     ("too many entries", ReportParts(opaque=opaque(dict.fromkeys(range(200, 330), b""))), "BAD_OPAQUE_DATA"),
     ("no driver", ReportParts(opaque=opaque(f3=None)), "BAD_OPAQUE_DATA"),
     ("no VBIOS", ReportParts(opaque=opaque(f6=None)), "BAD_OPAQUE_DATA"),
