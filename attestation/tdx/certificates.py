@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import Name
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from ...wire.encoding import sha256
@@ -40,6 +41,7 @@ class Certificate:
     x509: x509.Certificate = field(repr=False)
     public_key: EllipticCurvePublicKey = field(repr=False)
     serial: int
+    subject: Name = field(repr=False)
     common_name: str
     not_before: int
     not_after: int
@@ -54,10 +56,13 @@ class Certificate:
 class RevocationList:
     """A certificate revocation list.
 
-    :param issued_at: :param next_update: Unix seconds. :param serials: of revoked certificates.
+    :param der: the list as it was signed. :param issued_at: :param next_update: Unix seconds.
+    :param serials: of revoked certificates.
     """
 
+    der: bytes = field(repr=False)
     x509: x509.CertificateRevocationList = field(repr=False)
+    issuer: Name = field(repr=False)
     issued_at: int
     next_update: int
     serials: frozenset[int] = field(repr=False)
@@ -73,7 +78,8 @@ def read_certificate(der: bytes) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
         extensions = {extension.oid: extension for extension in certificate.extensions}
         public_key = certificate.public_key()
-        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        subject = certificate.subject
+        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         not_before = int(certificate.not_valid_before_utc.timestamp())
         not_after = int(certificate.not_valid_after_utc.timestamp())
         version, algorithm = certificate.version, certificate.signature_algorithm_oid
@@ -95,6 +101,7 @@ def read_certificate(der: bytes) -> Certificate:
         x509=certificate,
         public_key=public_key,
         serial=serial,
+        subject=subject,
         common_name=str(names[0].value) if len(names) == 1 else "",
         not_before=not_before,
         not_after=not_after,
@@ -120,7 +127,8 @@ def read_list(der: bytes) -> RevocationList:
         good = not unknown and crl.signature_algorithm_oid == SignatureAlgorithmOID.ECDSA_WITH_SHA256
         if not good or next_update is None:
             raise ValueError("profile")
-        return RevocationList(crl, int(issued_at.timestamp()), int(next_update.timestamp()), serials)
+        times = int(issued_at.timestamp()), int(next_update.timestamp())
+        return RevocationList(der, crl, crl.issuer, *times, serials)
     except Exception:  # as above
         raise MalformedError("BAD_CRL", "a certificate revocation list cannot be read") from None
 
@@ -185,8 +193,9 @@ def check_list_signed(issuer: bytes, der: bytes) -> None:
 
     :raises VerificationError: ``CRL_SIG_FAILED``. :raises MalformedError: ``BAD_CRL``.
     """
-    crl, certificate = read_list(der).x509, read_certificate(issuer)
-    if crl.issuer != certificate.x509.subject or not crl.is_signature_valid(certificate.public_key):
+    crl, certificate = read_list(der), read_certificate(issuer)
+    good = crl.issuer == certificate.subject and crl.x509.is_signature_valid(certificate.public_key)
+    if not good:
         raise VerificationError("CRL_SIG_FAILED", "a revocation list is not signed by the CA that it is for")
 
 

@@ -44,15 +44,10 @@ DatedT = TypeVar("DatedT", bound=Dated)
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """The revocation lists that are in time.
-
-    :param pck_der: :param root_der: as they were signed.
-    """
+    """The revocation lists that are in time: of the PCK certificate's CA, and of the root."""
 
     pck: RevocationList
     root: RevocationList
-    pck_der: bytes
-    root_der: bytes
 
 
 def choose_lists(endorsements: TdxEndorsements, ca: bytes, root: bytes, now: int) -> Lists:
@@ -62,18 +57,16 @@ def choose_lists(endorsements: TdxEndorsements, ca: bytes, root: bytes, now: int
     :raises EndorsementsError: ``NO_COLLATERAL``, ``COLLATERAL_EXPIRED`` or ``COLLATERAL_NOT_YET_VALID``.
     :raises VerificationError: ``CRL_SIG_FAILED``.
     """
-    pck_der = _list_of(endorsements.pck_crls, ca, now)
-    root_der = _list_of(endorsements.root_crls, root, now)
-    return Lists(read_list(pck_der), read_list(root_der), pck_der, root_der)
+    return Lists(_list_of(endorsements.pck_crls, ca, now), _list_of(endorsements.root_crls, root, now))
 
 
-def _list_of(lists: Iterable[bytes], issuer: bytes, now: int) -> bytes:
-    name = read_certificate(issuer).x509.subject
-    named = {id(read_list(der)): der for der in lists if read_list(der).x509.issuer == name}
-    chosen = in_time(map(read_list, named.values()), now, "revocation list")
-    der = next(der for der in named.values() if read_list(der) is chosen)
-    check_list_signed(issuer, der)
-    return der
+def _list_of(lists: Iterable[bytes], issuer: bytes, now: int) -> RevocationList:
+    name = read_certificate(issuer).subject
+    chosen = in_time(
+        (one for one in map(read_list, lists) if one.issuer == name), now, "revocation list of a CA"
+    )
+    check_list_signed(issuer, chosen.der)
+    return chosen
 
 
 def choose_tcb_info(endorsements: TdxEndorsements, platform: PckPlatform, now: int) -> TcbInfo:

@@ -13,7 +13,7 @@ from .pck import PckPlatform
 from .pem import write_pem_chain
 from .tcb import Standings
 
-_NAMES: Final = {
+FIELDS: Final = {
     "tee_tcb_svn": "tee_tcb_svn",
     "mr_seam": "mrseam",
     "mr_signer_seam": "mrsignerseam",
@@ -46,8 +46,8 @@ def check_second_opinion(
     check_same_fields(data, quote, platform)
     collateral = dcap_qvl.QuoteCollateralV3(
         pck_crl_issuer_chain=write_pem_chain(quote.pck_chain[1:]),
-        root_ca_crl=lists.root_der,
-        pck_crl=lists.pck_der,
+        root_ca_crl=lists.root.der,
+        pck_crl=lists.pck.der,
         tcb_info_issuer_chain=write_pem_chain(info.signed.chain),
         tcb_info=info.signed.text.decode(),
         tcb_info_signature=info.signed.signature,
@@ -88,7 +88,7 @@ def check_same_fields(data: bytes, quote: TdxQuote, platform: PckPlatform) -> No
 
 
 def _same_report(theirs: object, ours: TdReport) -> bool:
-    pairs = [(name, getattr(ours, mine)) for name, mine in _NAMES.items()]
+    pairs = [(name, getattr(ours, mine)) for name, mine in FIELDS.items()]
     pairs += [(f"rt_mr{index}", value) for index, value in enumerate(ours.rtmrs)]
     if ours.mrservicetd is not None:
         pairs += [("tee_tcb_svn2", ours.tee_tcb_svn2), ("mr_service_td", ours.mrservicetd)]
