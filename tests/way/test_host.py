@@ -167,7 +167,7 @@ def test_one_bad_job_never_harms_its_neighbours(stand: Stand) -> None:
 def test_forged_reply_does_not_take_the_place_of_the_real_one(stand: Stand) -> None:
     ticket = stand.plan(item())
     (reply,) = stand.answer(ticket)
-    forged = replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + b"\0")
+    forged = replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + bytes([reply.sealed.outcome[-1] ^ 1]))
     take = stand.client._take  # the client's own way of taking a message
     judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
     assert take(ticket, judge, encode_message(encode_replies(POOL, [forged]))) == ([], True)
