@@ -226,9 +226,7 @@ def test_tls_that_breaks_off_may_be_tried_again(
     serve: Serve, attester: SimulatedAttester, connect: Connect
 ) -> None:
     server = serve(b"not TLS\r\n\r\n")
-    worker = connect(
-        attester, server.endpoint.replace("http:", "https:"), read_timeout_s=0.2, sleep=lambda _: None
-    )
+    worker = connect(attester, server.endpoint.replace("http:", "https:"), deadline_s=1, read_timeout_s=0.2)
     with pytest.raises(KeyReleaseError) as caught:
         worker.decrypt(b"wrapped", CONTEXT)
     assert (caught.value.code, caught.value.retriable) == ("KMS_UNAVAILABLE", True)
