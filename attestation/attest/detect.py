@@ -13,9 +13,8 @@ from .launcher import SOCKET as LAUNCHER_SOCKET
 from .nitro import NitroAttester
 from .nsm_device import DEVICE as NSM_DEVICE
 from .nvidia import NvidiaAttester
-
-# Linux, Documentation/ABI/testing/configfs-tsm.
-TSM_REPORTS: Final = "/sys/kernel/config/tsm/report"
+from .tdx import TdxAttester
+from .tsm import TSM_REPORTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,7 @@ def local_attester(platform: str, *, audience: str | None = None) -> Attester:
             return ConfidentialSpaceAttester(audience)
         case "nvidia":
             return NvidiaAttester()
-        # PLATFORMS: tdx
+        case "tdx":
+            return TdxAttester()
         case _:
             raise ConfigurationError("UNKNOWN_PLATFORM", "no attester for this platform")
