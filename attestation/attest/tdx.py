@@ -18,7 +18,7 @@ from typing import Final, Literal
 from ...wire.encoding import sha256
 from ...wire.errors import MalformedError
 from ..evidence import Measurements
-from ..tdx.details import tdx_measurements
+from ..tdx.details import MAX_NONCE_BYTES, nonce_digest, tdx_measurements
 from ..tdx.parse import parse
 from .tsm import TsmFiles, tsm_report
 
@@ -54,14 +54,12 @@ class TdxAttester:
         noticed by every verifier, but here it can still be said why.
 
         :param public_key: any bytes; their SHA-256 is carried. :param user_data: 32 bytes.
-        :param nonce: None: a quote has no room for it.
+        :param nonce: at most 1,024 bytes, and only without ``user_data``, whose room it takes.
         :raises MalformedError: ``OUT_OF_BOUNDS``, ``TSM_BAD_ANSWER``, or ``TSM_WRONG_ANSWER``: a quote that
             does not carry the values.
         :raises ConfigurationError: as :func:`.tsm.tsm_report`.
         """
-        if nonce is not None:
-            raise MalformedError("OUT_OF_BOUNDS", "a TDX quote has no room for a nonce beside key and digest")
-        wanted = report_data_for(public_key, user_data)
+        wanted = report_data_for(public_key, user_data, nonce)
         data = tsm_report(wanted, self._files)
         try:
             quote = parse(data)
@@ -72,12 +70,17 @@ class TdxAttester:
         return data
 
 
-def report_data_for(public_key: bytes | None, user_data: bytes | None) -> bytes:
-    """Return REPORTDATA: SHA-256 of the key, then 32 bytes; zeros for what is None.
+def report_data_for(public_key: bytes | None, user_data: bytes | None, nonce: bytes | None = None) -> bytes:
+    """Return REPORTDATA: SHA-256 of the key, then user data or the digest of a nonce; zeros for what is None.
 
     :raises MalformedError: ``OUT_OF_BOUNDS``.
     """
     if user_data is not None and len(user_data) != _HALF:
         raise MalformedError("OUT_OF_BOUNDS", "a TDX quote carries user data of 32 bytes: a digest")
+    if nonce is not None and (user_data is not None or not 0 < len(nonce) <= MAX_NONCE_BYTES):
+        raise MalformedError(
+            "OUT_OF_BOUNDS", "a TDX quote carries a nonce of 1 to 1,024 bytes, and none beside user data"
+        )
     first = bytes(_HALF) if public_key is None else sha256(public_key)
-    return first + (bytes(_HALF) if user_data is None else user_data)
+    second = bytes(_HALF) if nonce is None else nonce_digest(nonce)
+    return first + (second if user_data is None else user_data)

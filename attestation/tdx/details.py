@@ -12,7 +12,8 @@ from ..evidence import Measurements, VerifiedEvidence
 from .collateral import TcbStatus
 from .parse import TdReport
 
-RTMRS: Final = 4
+MAX_NONCE_BYTES: Final = 1_024
+_NONCE_PREFIX: Final = b"nonce:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,17 @@ class TdxDetails:
         return compare_digest(self.report.report_data[32:], digest)
 
     def binds_nonce(self, nonce: bytes) -> bool:
-        """Return False: REPORTDATA has no room left for a challenge."""
-        return False
+        """Return whether the second half of REPORTDATA is the digest of this challenge."""
+        return compare_digest(self.report.report_data[32:], nonce_digest(nonce))
+
+
+def nonce_digest(nonce: bytes) -> bytes:
+    """Return what stands for a challenge in REPORTDATA.
+
+    The prefix is needed: a challenge is chosen by somebody else, who could otherwise choose the bytes of an
+    announcement of theirs. No announcement begins so: its body is a CBOR map.
+    """
+    return sha256(_NONCE_PREFIX + nonce)
 
 
 def tdx_measurements(report: TdReport) -> Measurements:

@@ -41,13 +41,31 @@ def test_a_quote_vouches_for_key_and_digest(tmp_path: Path) -> None:
     assert len(set(kernel.made)) == 2
 
 
+def test_a_quote_answers_a_challenge_where_there_is_no_digest(tmp_path: Path) -> None:
+    data = TdxAttester(EmulatedTsm(tmp_path)).attest(public_key=KEY, nonce=b"challenge")
+    details = TdxDetails.of(verify(data, Forge().endorsements(), NOW))
+    assert details.binds_key(KEY)
+    assert details.binds_nonce(b"challenge")
+    assert not details.binds_nonce(b"another")
+    assert not details.binds_announcement(sha256(b"challenge"))
+
+
 def test_what_is_not_given_is_zeros() -> None:
     assert report_data_for(None, None) == bytes(64)
     assert report_data_for(None, DIGEST) == bytes(32) + DIGEST
     assert report_data_for(KEY, None) == sha256(KEY) + bytes(32)
 
 
-@pytest.mark.parametrize("values", [{"user_data": b"short"}, {"user_data": bytes(33)}, {"nonce": b"n" * 32}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"user_data": b"short"},
+        {"user_data": bytes(33)},
+        {"user_data": DIGEST, "nonce": b"n"},
+        {"nonce": b""},
+        {"nonce": bytes(1_025)},
+    ],
+)
 def test_what_has_no_room_is_refused(tmp_path: Path, values: dict[str, bytes]) -> None:
     kernel = EmulatedTsm(tmp_path)
     with pytest.raises(MalformedError) as caught:
