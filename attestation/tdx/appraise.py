@@ -65,7 +65,7 @@ def _allowed(report: TdReport, policy: TdxPolicy) -> Iterator[Finding]:
 def _tcb(details: TdxDetails, policy: TdxPolicy) -> Iterator[Finding]:
     if details.tcb_status not in policy.accepted_tcb_statuses:
         yield "TCB_STATUS_NOT_ALLOWED", f"the policy does not accept TCB status {details.tcb_status!r}"
-    if policy.allowed_advisory_ids is None:
+    if policy.allowed_advisory_ids == UNCHECKED:
         return
     for advisory in details.advisory_ids:
         if advisory not in policy.allowed_advisory_ids:
@@ -89,6 +89,6 @@ def _notes(policy: TdxPolicy, matched: TdxMeasurementSet | None) -> Iterator[Fin
         for name, value in matched.registers.items():
             if value == UNCHECKED:
                 yield "UNCHECKED", name
-    for name in ("mrseams", "xfams", "attributes"):
+    for name in ("mrseams", "xfams", "attributes", "allowed_advisory_ids"):
         if getattr(policy, name) == UNCHECKED:
             yield "UNCHECKED", name

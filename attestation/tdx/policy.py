@@ -43,7 +43,7 @@ class TdxPolicy(Closed):
     :param mrseams: TDX modules that may run, SHA-384. :param xfams: :param attributes: values that may be, 8
         bytes in hexadecimal as they stand in the quote. Each is a list, or ``"UNCHECKED"``.
     :param accepted_tcb_statuses: by Intel's names; ``Revoked`` is never accepted.
-    :param allowed_advisory_ids: advisories that may apply. Left out, the status alone decides.
+    :param allowed_advisory_ids: advisories that may apply; ``"UNCHECKED"``: the status alone decides.
     :param min_evaluation_number: lowest ``tcbEvaluationDataNumber`` of the collateral.
     :param max_collateral_age_s: oldest collateral, in seconds since Intel issued it.
     :param requires: platforms whose evidence must come along.
@@ -54,7 +54,7 @@ class TdxPolicy(Closed):
     xfams: Unchecked | tuple[Hex8Bytes, ...] = ()
     attributes: Unchecked | tuple[Hex8Bytes, ...] = ()
     accepted_tcb_statuses: tuple[AcceptedStatus, ...] = ("UpToDate",)
-    allowed_advisory_ids: tuple[AdvisoryId, ...] | None = None
+    allowed_advisory_ids: Unchecked | tuple[AdvisoryId, ...] = ()
     min_evaluation_number: int | None = Field(default=None, ge=0, le=2**31)
     max_collateral_age_s: int | None = Field(default=None, ge=1, le=10 * 365 * 86_400)
     requires: tuple[Companion, ...] = ()

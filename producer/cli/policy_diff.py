@@ -24,10 +24,11 @@ ACCEPTS: Final = frozenset(
     {
         *("measurement_sets", "nitro", "images", "models", "operators", "pools", "security_modes"),
         *("hwmodels", "service_accounts", "env_overrides", "accept", "modes"),
+        *("mrseams", "xfams", "attributes", "accepted_tcb_statuses", "allowed_advisory_ids"),
     }
 )
 #: Lists of what is demanded: one entry less accepts more.
-DEMANDS: Final = frozenset({"required_with", "support_attributes"})
+DEMANDS: Final = frozenset({"required_with", "support_attributes", "requires"})
 _THERE: Final = "listed"
 
 

@@ -15,6 +15,7 @@ from ...attestation.closed import UNCHECKED
 from ...attestation.confidential_space.details import ConfidentialSpaceDetails
 from ...attestation.evidence import VerifiedEvidence
 from ...attestation.nvidia.details import NvidiaDetails
+from ...attestation.tdx.details import TdxDetails
 from ...attestation.verify import Endorsements, stated_time, verify_evidence
 from ...wire.announcement import Announcement
 from ...wire.errors import AppraisalError, ConfigurationError
@@ -54,7 +55,8 @@ def from_announcement(data: bytes, endorsements: Endorsements, name: str) -> tup
 def _proposal(parts: Iterable[VerifiedEvidence], name: str) -> Proposal:
     found: Proposal = {}
     cpu = ""
-    for part in parts:
+    several = list(parts)
+    for part in several:
         if part.debug:
             raise AppraisalError("DEBUG_NOT_ALLOWED", "evidence of a debug TEE names no image to trust")
         match part.platform:
@@ -70,6 +72,8 @@ def _proposal(parts: Iterable[VerifiedEvidence], name: str) -> Proposal:
                 found["confidential-space"] = _confidential_space(ConfidentialSpaceDetails.of(part), name)
             case "nvidia":
                 found["nvidia"] = _nvidia(NvidiaDetails.of(part), name, cpu)
+            case "tdx":
+                found["tdx"] = _tdx(TdxDetails.of(part), name, {one.platform for one in several})
             case _:
                 raise ConfigurationError("NO_PROPOSAL", f"nothing is proposed for {part.platform!r}")
         cpu = cpu or part.platform
@@ -93,6 +97,21 @@ def _confidential_space(details: ConfidentialSpaceDetails, name: str) -> dict[st
         "gpu_cc_mode": "ON" if details.gpu_cc_mode == "ON" else UNCHECKED,
         "issuer": details.issuer,
         "env_overrides": sorted(details.environment_override),
+    }
+
+
+def _tdx(details: TdxDetails, name: str, together: set[str]) -> dict[str, Any]:
+    report = details.report
+    rtmrs = {f"rtmr{index}": value.hex() for index, value in enumerate(report.rtmrs)}
+    return {
+        "measurement_sets": [{"name": name, "mrtd": report.mrtd.hex(), **rtmrs}],
+        "mrseams": [report.mrseam.hex()],
+        "xfams": [report.xfam.hex()],
+        "attributes": [report.attributes.hex()],
+        "accepted_tcb_statuses": [details.tcb_status],
+        "allowed_advisory_ids": list(details.advisory_ids),
+        "min_evaluation_number": details.evaluation_number,
+        "requires": sorted(together & {"confidential-space"}),  # a GPU is demanded by its own part
     }
 
 

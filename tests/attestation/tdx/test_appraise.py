@@ -85,11 +85,15 @@ def test_registers_of_two_sets_do_not_mix() -> None:
         ({"attributes": ["00" * 8]}, "good", {"ATTRIBUTES_NOT_ALLOWED"}),
         ({"mrseams": "UNCHECKED", "xfams": "UNCHECKED", "attributes": "UNCHECKED"}, "good", set()),
         ({"accepted_tcb_statuses": []}, "good", {"TCB_STATUS_NOT_ALLOWED"}),
-        ({}, "old", {"TCB_STATUS_NOT_ALLOWED"}),
-        ({"accepted_tcb_statuses": ["OutOfDate"]}, "old", {"TCB_STATUS_NOT_ALLOWED"}),
-        ({"accepted_tcb_statuses": ["SWHardeningNeeded"]}, "old", set()),
+        ({}, "old", {"TCB_STATUS_NOT_ALLOWED", "ADVISORY_NOT_ALLOWED"}),
         (
-            {"accepted_tcb_statuses": ["SWHardeningNeeded"], "allowed_advisory_ids": []},
+            {"accepted_tcb_statuses": ["OutOfDate"], "allowed_advisory_ids": "UNCHECKED"},
+            "old",
+            {"TCB_STATUS_NOT_ALLOWED"},
+        ),
+        ({"accepted_tcb_statuses": ["SWHardeningNeeded"], "allowed_advisory_ids": "UNCHECKED"}, "old", set()),
+        (
+            {"accepted_tcb_statuses": ["SWHardeningNeeded"]},
             "old",
             {"ADVISORY_NOT_ALLOWED"},
         ),
@@ -117,7 +121,11 @@ def test_what_is_left_open_is_noted() -> None:
 
 def test_a_status_is_visible_without_a_policy_and_with_one() -> None:
     assert verified("old").findings == (("TCB_SWHardeningNeeded", "INTEL-SA-00001"),)
-    tdx = {**TDX, "accepted_tcb_statuses": ["SWHardeningNeeded"]}
+    tdx = {
+        **TDX,
+        "accepted_tcb_statuses": ["SWHardeningNeeded"],
+        "allowed_advisory_ids": ["INTEL-SA-00001"],
+    }
     policy = load_policy(json.dumps({"version": "1", "platforms": {"tdx": tdx}}).encode())
     assert ("TCB_SWHardeningNeeded", "INTEL-SA-00001") in appraise(verified("old"), policy, NOW).findings
 
@@ -155,6 +163,7 @@ def test_companions_are_asked_for() -> None:
         {"accepted_tcb_statuses": ["uptodate"]},
         {"xfams": ["00"]},
         {"attributes": None},
+        {"allowed_advisory_ids": None},
         {"requires": ["nitro"]},
         {"max_collateral_age_s": 0},
         {"anything": 1},

@@ -137,6 +137,11 @@ def test_a_debug_domain_is_genuine_and_marked(bits: int) -> None:
     assert dict(found.findings).keys() == {"ONE_VERIFIER_ONLY"}
 
 
+def test_performance_counters_are_left_to_the_policy() -> None:
+    found = judged(Forge(report=attributes(1 << 28 | 1 << 63)))
+    assert TdxDetails.of(found).report.attributes[7] == 0x80
+
+
 # --------------------------------------------------------- the second opinion
 
 
