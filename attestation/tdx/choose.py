@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, TypeVar
 
 from ...wire.errors import EndorsementsError, VerificationError
 from .certificates import (
+    MAX_REMEMBERED,
     RevocationList,
     check_chain,
     check_list_signed,
@@ -106,25 +108,32 @@ def in_time(candidates: Iterable[DatedT], now: int, what: str) -> DatedT:
     raise EndorsementsError("COLLATERAL_EXPIRED", f"the {what} has expired: fetch it again")
 
 
-def check_signed(signed: Signed, roots: tuple[bytes, ...], revoked: RevocationList, now: int) -> None:
+def check_signed(signed: Signed, root: bytes, revoked: RevocationList, now: int) -> None:
     """Check that Intel's TCB signer signed a text.
 
-    :param revoked: the root's revocation list.
-    :raises EndorsementsError: ``NO_COLLATERAL``: no chain came along, or ``NO_ROOTS``.
+    :param root: fingerprint of the root that the quote ends at: the list is that root's.
+    :param revoked: its revocation list.
+    :raises EndorsementsError: ``NO_COLLATERAL``: no chain came along.
     :raises MalformedError: ``BAD_CERTIFICATE``.
     :raises VerificationError: ``UNKNOWN_ROOT``, ``COLLATERAL_SIGNER``, ``CERTIFICATE_REVOKED``,
         ``COLLATERAL_SIG_FAILED``, or as :func:`.certificates.check_chain`.
     """
     if not signed.chain:
         raise _missing("signing chain of the TCB info or enclave identity")
-    check_root(signed.chain[-1], roots)
+    check_root(signed.chain[-1], (root,))
     check_chain(signed.chain, now)
     signer = read_certificate(signed.chain[0])
     if signer.common_name != TCB_SIGNER:
         raise VerificationError("COLLATERAL_SIGNER", "collateral is signed by a certificate for other things")
     if signer.serial in revoked.serials:
         raise VerificationError("CERTIFICATE_REVOKED", "the certificate that signs collateral is revoked")
-    if not signed_by(signer.public_key, signed.signature, signed.text):
+    _check_text(signed.chain[0], signed.signature, signed.text)
+
+
+@lru_cache(MAX_REMEMBERED)
+def _check_text(signer: bytes, signature: bytes, text: bytes) -> None:
+    """Check a signature; a fact of these bytes alone, and the same text judges many quotes."""
+    if not signed_by(read_certificate(signer).public_key, signature, text):
         raise VerificationError(
             "COLLATERAL_SIG_FAILED", "the signature of a TCB info or identity does not verify"
         )

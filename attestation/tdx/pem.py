@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from functools import lru_cache
 from typing import Final
 
 from ...wire.errors import MalformedError
@@ -38,6 +39,7 @@ def read_pem_chain(data: bytes, *, length: int) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+@lru_cache(32)
 def write_pem_chain(chain: tuple[bytes, ...]) -> str:
     """Return DER certificates as one PEM text."""
     return "".join(

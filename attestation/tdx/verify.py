@@ -64,7 +64,7 @@ def verify(data: bytes, endorsements: TdxEndorsements, now: int) -> VerifiedEvid
     info = choose_tcb_info(endorsements, platform, now)  # 7
     identity = choose_qe_identity(endorsements, now)
     for signed in (info.signed, identity.signed):
-        check_signed(signed, endorsements.roots, lists.root, now)
+        check_signed(signed, root, lists.root, now)
     standings = evaluate(quote.report, quote.qe_report, platform, info, identity)  # 8
     _check_attributes(quote.report)  # 9
     if quote.report.attributes[0]:  # 10

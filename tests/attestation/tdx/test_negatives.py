@@ -187,6 +187,15 @@ def test_a_root_that_allows_no_ca_below_it_has_none() -> None:
     assert refused(forge.quote(), endorsements) == "PATH_LENGTH"
 
 
+def test_collateral_under_another_pinned_root_is_refused() -> None:
+    """Whether its signer was revoked would be asked of the wrong list."""
+    second = Forge(certificates={"root": {"serial": 99}})
+    both = replace(trusting(), roots=(*trusting().roots, sha256(second.certificate("root"))))
+    verify(second.quote(), both.with_files(second.files()), NOW)
+    files = {**Forge().files(), "tcb_signing_chain.pem": second.files()["tcb_signing_chain.pem"]}
+    assert refused(genuine()[0], both.with_files(files)) == "UNKNOWN_ROOT"
+
+
 @pytest.mark.parametrize("version", [4, 5])
 @given(st.data())
 @settings(max_examples=60, deadline=None)
