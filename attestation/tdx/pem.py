@@ -49,11 +49,13 @@ def write_pem_chain(chain: tuple[bytes, ...]) -> str:
 
 
 def _der(text: bytes) -> bytes:
+    packed = text.replace(b"\r", b"").replace(b"\n", b"")
     try:
-        der = base64.b64decode(text.replace(b"\r", b"").replace(b"\n", b""), validate=True)
+        der = base64.b64decode(packed, validate=True)
     except (binascii.Error, ValueError):
         raise _bad() from None
-    if len(der) > MAX_CERTIFICATE_BYTES:
+    # One text for one certificate: no padding too much, no bits left over.
+    if len(der) > MAX_CERTIFICATE_BYTES or base64.b64encode(der) != packed:
         raise _bad()
     return der
 

@@ -147,6 +147,21 @@ def test_reports_of_impossible_length_are_refused(tmp_path: Path, answer: bytes)
     assert code_of(EmulatedTsm(tmp_path, answer=lambda _: answer)) == "TSM_BAD_ANSWER"
 
 
+@pytest.mark.parametrize("count", [b"", b"many\n", b"-1\n", b"9" * 21])
+def test_a_count_that_is_none_is_refused(tmp_path: Path, count: bytes) -> None:
+    class Miscounting(EmulatedTsm):
+        def read(self, name: str, attribute: str, limit: int) -> bytes:
+            return count if attribute == "generation" else super().read(name, attribute, limit)
+
+    assert code_of(Miscounting(tmp_path)) == "TSM_BAD_ANSWER"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_stops_half_way_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.write", lambda _, data: len(data) - 1)
+    assert code_of(EmulatedTsm(tmp_path)) == "TSM_FAILED"
+
+
 @pytest.mark.parametrize("right_form", [False, True])
 def test_answers_are_read_before_they_are_handed_out(tmp_path: Path, right_form: bool) -> None:
     answer = quote_of(bytes(64)) if right_form else b"no quote"
