@@ -13,11 +13,14 @@ from ...attestation.show import guess_platform
 from ...attestation.show import show as explain
 from ...wire.encoding import sha256
 from ...wire.errors import ConfigurationError, MalformedError
+from .collateral import collateral
 from .common import ERR, OUT, one_line_errors
 from .evidence import PlatformOption
 from .judging import read_file
 
 app = typer.Typer(help="Make evidence of this machine; say what evidence claims.", no_args_is_help=True)
+
+app.command("collateral")(collateral)
 
 _UNVERIFIED = (
     "NOT VERIFIED: this is what the evidence claims; `ephemeralml verify evidence` says whether it is true"

@@ -235,6 +235,11 @@ def _hint(error: Error, report: dict[str, object]) -> None:
     stated = report.get("stated_at")
     if error.code in _EXPIRED and stated is not None:
         ERR.print(f"archived evidence is judged at its own time: --at {stated}", soft_wrap=True)
+    if error.code in _TO_FETCH:
+        ERR.print(
+            "to fetch it: ephemeralml attest collateral FILE --out DIR; then --collateral DIR", soft_wrap=True
+        )
 
 
 _EXPIRED: Final = ("CERTIFICATE_EXPIRED", "TOKEN_EXPIRED")
+_TO_FETCH: Final = ("NO_COLLATERAL", "COLLATERAL_EXPIRED", "COLLATERAL_MISMATCH")
