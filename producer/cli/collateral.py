@@ -62,10 +62,11 @@ def fetch_for(platform: str, data: bytes, folder: Path, now: float, pccs: str | 
 
             return sorted(nvidia.collect(evidence_from(data), folder, int(now)))
         case "confidential-space":
-            from ...attestation.fetch import jwks
+            from ...attestation.confidential_space.endorsements import JWKS_FILE
+            from ...attestation.fetch.jwks import cached_endorsements
 
-            jwks.cached_endorsements(folder, now)
-            return [jwks.JWKS_FILE]
+            cached_endorsements(folder, now)
+            return [JWKS_FILE]
         case "nitro" | "simulated":
             return []
         case _:

@@ -298,7 +298,7 @@ class Counting(Opener):
 
     unwrapped = 0
 
-    def _unwrap(self, block: bytes) -> bytes:
+    def _unwrap(self, block: bytes) -> tuple[bytes, bytes]:
         self.unwrapped += 1
         return super()._unwrap(block)
 
