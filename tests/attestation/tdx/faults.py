@@ -123,6 +123,20 @@ CERTIFICATES: Final[dict[str, tuple[Forge, str]]] = {
         Forge(certificates={"platform": {"subject": "Intel SGX Other CA"}}),
         "CHAIN_BROKEN",
     ),
+    "a CA for other things": (
+        Forge(
+            certificates={
+                "platform": {"subject": "Intel SGX Other CA"},
+                "pck": {"issuer_name": "Intel SGX Other CA"},
+            },
+            lists={"pck": {"issuer": "Intel SGX Other CA"}},
+        ),
+        "NOT_A_PCK",
+    ),
+    "a PCK that is a CA and signs data": (
+        Forge(certificates={"pck": {"ca": True, "usage": ("digital_signature", "key_cert_sign")}}),
+        "KEY_USAGE",
+    ),
     "a PCK without its extension": (Forge(extension=b""), "BAD_PCK_EXTENSION"),
     "an extension that is not DER": (Forge(extension=b"\x30\x05\x00"), "BAD_PCK_EXTENSION"),
     "an extension with bytes behind": (Forge(extension=pck_extension() + b"\0"), "BAD_PCK_EXTENSION"),

@@ -283,7 +283,7 @@ def make_certificate(name: str, changed: tuple[tuple[str, Any], ...]) -> bytes:
     builder = (
         x509.CertificateBuilder()
         .subject_name(name_of(changes.get("subject", NAMES[name])))
-        .issuer_name(name_of(NAMES[issuer]))
+        .issuer_name(name_of(changes.get("issuer_name", NAMES[issuer])))
         .serial_number(changes.get("serial", SERIALS[name]))
         .not_valid_before(at(changes.get("not_before", NOW - 100 * DAY)))
         .not_valid_after(at(changes.get("not_after", NOW + 100 * DAY)))
