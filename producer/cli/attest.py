@@ -60,7 +60,10 @@ def make(
     platform: Annotated[
         str | None, typer.Option(help="nitro, tdx or confidential-space; found by its device where left out.")
     ] = None,
-    nonce: Annotated[str | None, typer.Option(help="Challenge, hexadecimal; random by default.")] = None,
+    nonce: Annotated[
+        str | None,
+        typer.Option(help="Challenge, hexadecimal; random by default, none where user data is given."),
+    ] = None,
     public_key: Annotated[str | None, typer.Option(help="Key to vouch for, hexadecimal.")] = None,
     user_data: Annotated[str | None, typer.Option(help="SHA-256 to vouch for, hexadecimal.")] = None,
     audience: Annotated[str | None, typer.Option(help="Who a Confidential Space token is for.")] = None,
@@ -69,7 +72,9 @@ def make(
     from ...attestation.attest.detect import detect_platform, local_attester
 
     with one_line_errors():
-        challenge = os.urandom(_CHALLENGE_BYTES) if nonce is None else _octets(nonce, "--nonce")
+        # A TDX quote has room for one of the two.
+        asked = None if user_data is not None else os.urandom(_CHALLENGE_BYTES)
+        challenge = asked if nonce is None else _octets(nonce, "--nonce")
         key = None if public_key is None else _octets(public_key, "--public-key")
         digest = None if user_data is None else _octets(user_data, "--user-data")
         named = platform or detect_platform()
@@ -80,8 +85,8 @@ def make(
             out.write_bytes(evidence)
         except OSError as error:
             raise ConfigurationError("FILE_UNWRITABLE", f"cannot write: {error.strerror}") from None
-    found = {"platform": named, "sha256": sha256(evidence).hex(), "nonce": challenge.hex()}
-    print(json.dumps(found | {"bytes": len(evidence)}))
+    found: dict[str, object] = {"platform": named, "sha256": sha256(evidence).hex(), "bytes": len(evidence)}
+    print(json.dumps(found | {"nonce": None if challenge is None else challenge.hex()}))
     ERR.print(f"evidence of {named} written", soft_wrap=True)
 
 

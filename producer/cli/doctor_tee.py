@@ -15,6 +15,7 @@ from ...attestation.attest.nsm import NitroSecurityModule
 from ...attestation.confidential_space.endorsements import GOOGLE_ISSUER
 from ...attestation.fetch.http import Fetched, fetch
 from ...attestation.fetch.nvidia import NvidiaServices
+from ...attestation.fetch.pcs import PcsService
 from ...wire.errors import Error, FetchError
 from .checks import Finding
 
@@ -75,8 +76,10 @@ def clock(now: float, root: str = "/") -> Iterator[Finding]:
 
 def hosts() -> dict[str, str]:
     """Return the addresses that collateral is fetched from, by finding code."""
-    nvidia = NvidiaServices()
+    nvidia, intel = NvidiaServices(), PcsService()
     return {
+        "HOST_INTEL_PCS": f"{intel.base_url}/tdx/certification/v4/qe/identity",
+        "HOST_INTEL_ROOT_CRL": intel.root_crl_url,
         "HOST_GOOGLE": f"{GOOGLE_ISSUER}/.well-known/openid-configuration",
         "HOST_NVIDIA_RIM": f"{nvidia.rim_url}/v1/rim/ids",
         "HOST_NVIDIA_OCSP": nvidia.ocsp_url,
