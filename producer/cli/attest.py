@@ -62,7 +62,9 @@ def make(
     ] = None,
     nonce: Annotated[
         str | None,
-        typer.Option(help="Challenge, hexadecimal; random by default, none where user data is given."),
+        typer.Option(
+            help="Challenge, hexadecimal; random by default; none for TDX where user data is given."
+        ),
     ] = None,
     public_key: Annotated[str | None, typer.Option(help="Key to vouch for, hexadecimal.")] = None,
     user_data: Annotated[str | None, typer.Option(help="SHA-256 to vouch for, hexadecimal.")] = None,
@@ -72,12 +74,12 @@ def make(
     from ...attestation.attest.detect import detect_platform, local_attester
 
     with one_line_errors():
-        # A TDX quote has room for one of the two.
-        asked = None if user_data is not None else os.urandom(_CHALLENGE_BYTES)
-        challenge = asked if nonce is None else _octets(nonce, "--nonce")
         key = None if public_key is None else _octets(public_key, "--public-key")
         digest = None if user_data is None else _octets(user_data, "--user-data")
         named = platform or detect_platform()
+        # A TDX quote has room for user data or a challenge, not for both.
+        drawn = None if named == "tdx" and digest is not None else os.urandom(_CHALLENGE_BYTES)
+        challenge = drawn if nonce is None else _octets(nonce, "--nonce")
         evidence = local_attester(named, audience=audience).attest(
             public_key=key, user_data=digest, nonce=challenge
         )
