@@ -62,9 +62,7 @@ def make(
     ] = None,
     nonce: Annotated[
         str | None,
-        typer.Option(
-            help="Challenge, hexadecimal; random by default; none for TDX where user data is given."
-        ),
+        typer.Option(help="Challenge, hexadecimal; random; none for TDX beside user data."),
     ] = None,
     public_key: Annotated[str | None, typer.Option(help="Key to vouch for, hexadecimal.")] = None,
     user_data: Annotated[str | None, typer.Option(help="SHA-256 to vouch for, hexadecimal.")] = None,
