@@ -1,6 +1,6 @@
 """How fast a package opens, against the ciphers and hashes it is made of.
 
-``python -m tests.models.throughput``: packages MiniLM, opens it, and prints CPU and wall time beside
+``python -m tests.bench.models``: packages MiniLM, opens it, and prints CPU and wall time beside
 raw AES-256-GCM and SHA-256 of the same bytes. The best of many interleaved turns counts, because the
 machine is shared.
 """
