@@ -63,9 +63,13 @@ def check_key(key: str) -> str:
 
     :raises MalformedError: ``BAD_BLOB_KEY``.
     """
-    if len(key) > MAX_KEY_CHARS or ".." in key or _KEY.fullmatch(key) is None:
+    if not _is_key(key):
         raise MalformedError("BAD_BLOB_KEY", "a blob's key is not of its form")
     return key
+
+
+def _is_key(key: str) -> bool:
+    return len(key) <= MAX_KEY_CHARS and ".." not in key and _KEY.fullmatch(key) is not None
 
 
 def check_size(size: int) -> None:
@@ -155,8 +159,9 @@ class LocalBlobStore:
         start = self._path(_folder(prefix))
         for folder, _, names in os.walk(start):
             for name in names:
-                if not name.startswith("."):
-                    yield (Path(folder) / name).relative_to(self._directory).as_posix()
+                key = (Path(folder) / name).relative_to(self._directory).as_posix()
+                if _is_key(key):
+                    yield key
 
     def delete(self, key: str) -> None:
         """See :meth:`BlobStore.delete`."""
@@ -239,10 +244,12 @@ class RedisBlobStore:
         """See :meth:`BlobStore.list`."""
         start = self._key(_folder(prefix)) + "/"
         try:  # SCAN may name a key twice
-            names = {name.decode() for name in self._client.scan_iter(match=start + "*", count=500)}
+            found = set(self._client.scan_iter(match=start + "*", count=500))
         except (RedisError, OSError):
             raise _unavailable() from None
-        yield from (name.removeprefix("blob:") for name in names)
+        # Others may write there too: what is no key of ours, maybe not even text, is no blob.
+        names = (name.removeprefix(b"blob:").decode("ascii", "replace") for name in found)
+        yield from (name for name in names if _is_key(name))
 
     def delete(self, key: str) -> None:
         """See :meth:`BlobStore.delete`."""

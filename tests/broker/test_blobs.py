@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_put_if_absent_has_one_winner(store: BlobStore) -> None:
     assert store.get("race/key") == str(winners[0]).encode()
     store.delete("race/key")
     assert store.put_if_absent("race/key", b"again")
+
+
+def test_list_passes_over_what_others_wrote_there(store: BlobStore) -> None:
+    """One name that is no text must not end the thread that reads orders."""
+    store.put("foreign/good", b"")
+    if isinstance(store, RedisBlobStore):
+        for name in (b"blob:foreign/\xff", b"blob:foreign/UP", b"blob:foreign/../good"):
+            store._client.set(name, b"")
+    else:
+        assert isinstance(store, LocalBlobStore)
+        for local in (b"\xff", b"UP"):
+            (store._directory / "foreign" / os.fsdecode(local)).touch()
+    assert list(store.list("foreign/")) == ["foreign/good"]
 
 
 def test_list_names_what_lies_under_a_prefix(store: BlobStore) -> None:
