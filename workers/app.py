@@ -176,6 +176,12 @@ class Worker:
                 self.say(f"keys: {error}; tried again")
             self._said = error.code
             return False
+        except Exception as error:  # this thread obeys revocations: it must outlive any fault
+            name = type(error).__name__
+            if name != self._said:
+                self.say(f"keys: an unexpected {name}; tried again")
+            self._said = name
+            return False
         self._said = ""
         return True
 

@@ -15,7 +15,7 @@ from typing import Final
 from ..attestation.policy_memory import PolicyMemory
 from ..attestation.policy_source import PolicySource, open_policy
 from ..wire.errors import ConfigurationError, DeliveryError, Error
-from ..wire.exit_codes import exit_code
+from ..wire.exit_codes import MISUSE, exit_code
 from .identity import WorkerIdentity
 from .settings import WorkerSettings
 
@@ -72,11 +72,16 @@ class PolicyWatch:
             try:
                 self.use(self.reconsider())
             except Error as error:
-                self.ended = True
-                self.say(f"policy: {error}; no more messages are taken")
-                self.end(exit_code(error))
-                return False
+                return self._end(str(error), exit_code(error))
+            except Exception as error:  # its text may hold anything; nothing is answered without a policy
+                return self._end(f"an unexpected {type(error).__name__}", MISUSE)
             return True
+
+    def _end(self, why: str, code: int) -> bool:
+        self.ended = True
+        self.say(f"policy: {why}; no more messages are taken")
+        self.end(code)
+        return False
 
     def admit(self) -> None:
         """Let a message in.

@@ -25,7 +25,7 @@ from ephemeralml.producer.lab import IMAGE, Lab, laboratory_policy
 from ephemeralml.receipts.claims import decode_claims
 from ephemeralml.wire.cose import decode_sign1
 from ephemeralml.wire.errors import ConfigurationError, DeliveryError, Error
-from ephemeralml.wire.exit_codes import UNSOUND
+from ephemeralml.wire.exit_codes import MISUSE, UNSOUND
 from ephemeralml.wire.keys import PublicKey
 from ephemeralml.workers.boot import Boot
 from ephemeralml.workers.fleet_key import FleetKeys
@@ -343,6 +343,17 @@ def test_a_message_of_an_ended_worker_is_not_touched(running: Running) -> None:
         task(b"not a message")
     assert task.in_work == 0
     assert published == []
+
+
+def test_an_unexpected_fault_lets_in_no_message(running: Running) -> None:
+    def fault() -> WorkerIdentity:
+        raise ValueError("secret")
+
+    watch = PolicyWatch(fault, running._use, running.codes.append, running.lines.append)
+    with pytest.raises(DeliveryError, match="POLICY_ENDED"):
+        watch.admit()
+    assert running.codes == [MISUSE]
+    assert running.lines == ["policy: an unexpected ValueError; no more messages are taken"]
 
 
 def test_an_idle_worker_notices_too(running: Running) -> None:
