@@ -11,13 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from ...wire.announcement import MAX_BIRTH_BYTES
 from ...wire.encoding import decode, encode, sha256
 from ...wire.errors import MalformedError
 from ...wire.header import check_pool
 from .epochs import MAX_EPOCH
 
 VERSION: Final = 1
-MAX_STORED_BYTES: Final = 131_072
+MAX_STORED_BYTES: Final = MAX_BIRTH_BYTES + 8_192
+"""A birth certificate with all that its evidence may bring, and a wrapped key (AWS: at most 6144 bytes)."""
+
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 

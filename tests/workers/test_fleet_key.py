@@ -21,6 +21,7 @@ from ephemeralml.broker_config.blobs import BlobStore, LocalBlobStore, RedisBlob
 from ephemeralml.broker_config.profiles import broker_running
 from ephemeralml.broker_config.settings import broker_settings
 from ephemeralml.producer.lab import IMAGE, POOL
+from ephemeralml.wire.announcement import MAX_BIRTH_BYTES
 from ephemeralml.wire.cose import decode_sign1
 from ephemeralml.wire.encoding import decode, encode
 from ephemeralml.wire.errors import Error, KeyReleaseError, MalformedError
@@ -354,3 +355,9 @@ def test_names_in_the_store_are_read_strictly() -> None:
 
 def test_stored_form_round_trip() -> None:
     assert StoredKey.decode(StoredKey(b"w", b"b").encode()) == StoredKey(b"w", b"b")
+
+
+def test_a_birth_with_all_its_collateral_can_be_read_back() -> None:
+    """What a worker stores every other one must be able to read."""
+    stored = StoredKey(os.urandom(6144), os.urandom(MAX_BIRTH_BYTES))
+    assert StoredKey.decode(stored.encode()) == stored
