@@ -46,6 +46,14 @@ class Ledger:
                 return number
         return MAX_STARTS
 
+    def withdraw(self, message: str, job: bytes, number: int) -> None:
+        """Take back a start: the job did not run after all.
+
+        :param number: what :meth:`start` returned.
+        :raises DeliveryError: the blob store cannot be reached.
+        """
+        self._blobs.delete(f"{self._job(message, job)}/start-{number}")
+
     def finish(self, message: str, job: bytes, reply: bytes) -> None:
         """Keep a job's sealed reply for the next delivery.
 

@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from ..broker_config.blobs import BlobStore, get_content, put_content
+from ..broker_config.blobs import MAX_BLOB_BYTES, BlobStore, get_content, put_content
 from ..broker_config.dead_letters import DeadLetters
 from ..broker_config.ledger import Ledger
 from ..wire.encoding import sha256
-from ..wire.errors import DeliveryError, Error, MalformedError, VerificationError
+from ..wire.errors import DeliveryError, Error, MalformedError
 from ..wire.pack import PackReference, SealedReply, decode_message, encode_message, encode_replies
 from .pipeline import Pipeline
 from .redelivery import Redelivery
 
 LOG: Final = logging.getLogger("ephemeralml.worker")
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+UNEXPECTED: Final = "UNEXPECTED"
 
 
 @dataclass
@@ -35,6 +36,7 @@ class JobTask:
     :param stopping: set when the worker must give up retries (the message then stays unacknowledged).
     :param seal: answers a message that asks to seal a batch, and says whether it was one.
     :param max_attempts: how often a job may run before it ends as failed.
+    :param largest: bytes; a larger pack of replies fits nowhere, and is halved.
     :param admit: raises when the worker may answer no more; the message then stays unacknowledged.
     """
 
@@ -46,6 +48,7 @@ class JobTask:
     seal: Callable[[bytes], bool] = lambda _: False
     admit: Callable[[], None] = lambda: None
     max_attempts: int = 3
+    largest: int = MAX_BLOB_BYTES
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -58,8 +61,8 @@ class JobTask:
         """Answer one message.
 
         :param deliveries: for the how manieth time it was delivered.
-        :raises DeliveryError: replies could not be published before the worker was stopped, or the policy
-            lets it answer no more.
+        :raises DeliveryError: replies could not be published before the worker was stopped, the policy
+            lets it answer no more, or something unexpected happened: the message must come again.
         """
         self.admit()
         with self._lock:
@@ -78,13 +81,16 @@ class JobTask:
             pack = self._resolve(message)
             again = deliveries > 1
             answered = redelivery.answer(message, pack, deliveries) if again else self._first(pack)
-        except (MalformedError, VerificationError) as error:
-            redelivery.bury(message, error.code, deliveries)
-            return
-        except DeliveryError as error:
+        except Error as error:
             if error.retriable:
                 raise
             redelivery.bury(message, error.code, deliveries)
+            return
+        except Exception as error:  # a fault of ours ends no job silently; its text may hold anything
+            LOG.error("an unexpected %s", type(error).__name__)
+            if not redelivery.hopeless(deliveries):
+                raise DeliveryError(UNEXPECTED, "an unexpected fault; the message comes again") from None
+            redelivery.bury(message, UNEXPECTED, deliveries)
             return
         LOG.info("answered %d job(s)", answered)
 
@@ -100,9 +106,14 @@ class JobTask:
     def send(self, reply_to: str, sealed: Sequence[SealedReply]) -> None:
         """Publish replies; try until it works or the worker is stopped.
 
-        :raises DeliveryError: ``REPLY_NOT_PUBLISHED``.
+        :raises DeliveryError: ``REPLY_NOT_PUBLISHED``. :raises Error: what no further try would mend.
         """
         pack = encode_replies(self.pipeline.identity.pool, sealed)
+        if len(pack) > self.largest and len(sealed) > 1:
+            half = len(sealed) // 2
+            self.send(reply_to, sealed[:half])
+            self.send(reply_to, sealed[half:])
+            return
         self._retrying(lambda: self.publish(reply_to, self._body(pack)))
 
     def redelivery(self) -> Redelivery:
@@ -132,6 +143,8 @@ class JobTask:
             try:
                 return act()
             except Error as error:
+                if not error.retriable:
+                    raise
                 delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 LOG.warning("replies not published yet: %s", error.code)
                 if self.stopping.wait(delay):

@@ -154,6 +154,7 @@ class Pipeline:
         self.opener.forget()
         with self._lock:
             self._finished.clear()
+            self._finished_bytes = 0
             self._sealers.clear()
 
     # ---------------------------------------------------------------- before
@@ -274,9 +275,12 @@ class Pipeline:
         )
 
     def _finish(self, work: _Work, reply: SealedReply) -> None:
-        work.reply = reply
+        """Keep a job's reply; one that is kept already (by a copy in its pack or a thread) counts instead."""
+        key = sha256(work.header_bytes)
         with self._lock:
-            self._finished[sha256(work.header_bytes)] = reply
+            work.reply = self._finished.setdefault(key, reply)
+            if work.reply is not reply:
+                return
             self._finished_bytes += _size(reply)
             while len(self._finished) > REPLAY_JOBS or self._finished_bytes > REPLAY_BYTES:
                 self._finished_bytes -= _size(self._finished.popitem(last=False)[1])

@@ -16,7 +16,8 @@ from typing import Final
 from ..broker_config.dead_letters import DeadLetter, DeadLetters
 from ..broker_config.ledger import Ledger, message_id
 from ..wire.encoding import sha256
-from ..wire.errors import Error
+from ..wire.errors import DeliveryError, Error
+from ..wire.header import JobHeader
 from ..wire.pack import SealedJob, SealedReply, decode_jobs, decode_replies, encode_jobs, encode_replies
 from .pipeline import Pipeline, Reply
 
@@ -50,7 +51,7 @@ class Redelivery:
         """
         ident = message_id(message)
         pool, jobs = decode_jobs(pack)
-        hopeless = deliveries > self.max_attempts * DELIVERIES_PER_ATTEMPT
+        hopeless = self.hopeless(deliveries)
         answered = failed = 0
         for job in jobs:
             replies, given_up = self._one(ident, pool, job, hopeless)
@@ -63,6 +64,10 @@ class Redelivery:
         else:
             self.ledger.forget(ident)
         return answered
+
+    def hopeless(self, deliveries: int) -> bool:
+        """Return whether a message came so often that its jobs are given up without another try."""
+        return deliveries > self.max_attempts * DELIVERIES_PER_ATTEMPT
 
     def bury(self, message: bytes, code: str, deliveries: int, jobs: int = 0) -> None:
         """Keep a message that nobody can answer as a dead letter.
@@ -79,8 +84,13 @@ class Redelivery:
         if kept is not None:
             return [kept], False
         # The first delivery was not written down: it is the one attempt more.
-        given_up = hopeless or self.ledger.start(ident, key) > self.max_attempts - 1
-        replies = self.pipeline.give_up(alone, EXHAUSTED) if given_up else self.pipeline.answer(alone)
+        start = 0 if hopeless else self.ledger.start(ident, key)
+        given_up = hopeless or start > self.max_attempts - 1
+        try:
+            replies = self.pipeline.give_up(alone, EXHAUSTED) if given_up else self.pipeline.answer(alone)
+        except DeliveryError:  # its key could not be looked for: it never ran
+            self.ledger.withdraw(ident, key, start)
+            raise
         for reply in replies:
             self.ledger.finish(ident, key, encode_replies(pool, [reply.sealed]))
         return replies, given_up
@@ -91,7 +101,9 @@ class Redelivery:
         if stored is None or reply_to is None:
             return None
         try:
-            _, (sealed,) = decode_replies(stored)
+            pool, (sealed,) = decode_replies(stored)
         except (Error, ValueError):
             return None  # not ours: run it
+        if pool != self.pipeline.identity.pool or sealed.job_id != JobHeader.decode(job.header).job_id:
+            return None  # another job's
         return Reply(reply_to, sealed)

@@ -16,10 +16,18 @@ from ephemeralml.producer.judge import JobResult, Judge
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.receipts.outcome import peek_outcome
 from ephemeralml.wire.encoding import encode, sha256
-from ephemeralml.wire.errors import DeliveryError, EngineError, MalformedError
+from ephemeralml.wire.errors import AppraisalError, DeliveryError, EngineError, Error, MalformedError
 from ephemeralml.wire.job import Job, Output
 from ephemeralml.wire.opening import Opener
-from ephemeralml.wire.pack import PackReference, SealedReply, decode_message, decode_replies, encode_message
+from ephemeralml.wire.pack import (
+    PackReference,
+    SealedReply,
+    decode_jobs,
+    decode_message,
+    decode_replies,
+    encode_jobs,
+    encode_message,
+)
 from ephemeralml.workers.job_task import JobTask
 from ephemeralml.workers.pipeline import Pipeline
 
@@ -211,6 +219,105 @@ def test_a_blob_store_that_fails_keeps_the_message_on_the_queue(
     host.deliveries = 1
     with pytest.raises(DeliveryError, match="BLOB_STORE_UNAVAILABLE"):
         host.deliver(stand.worker())
+
+
+@pytest.mark.parametrize("deliveries", [1, 2, 31])
+def test_an_unexpected_fault_leaves_the_message_on_the_queue(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, deliveries: int
+) -> None:
+    host = host_of(stand)
+    pipeline = stand.worker()
+    monkeypatch.setattr(pipeline, "answer", fault)
+    task = JobTask(pipeline, stand.blobs, host.publish, 1 << 20)
+    if deliveries < 31:
+        with pytest.raises(DeliveryError, match="UNEXPECTED") as caught:
+            task(host.body, deliveries)
+        assert caught.value.retriable
+    else:  # it ends all the same
+        task(host.body, deliveries)
+        assert {end.code for end in host.ends().values()} == {"ATTEMPTS_EXHAUSTED"}
+    assert "secret" not in caplog.text
+
+
+def test_what_stays_unexpected_becomes_a_dead_letter(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_of(stand)
+    pipeline = stand.worker()
+    monkeypatch.setattr(pipeline, "give_up", fault)
+    JobTask(pipeline, stand.blobs, host.publish, 1 << 20)(host.body, 31)
+    (letter,) = DeadLetters(stand.blobs, POOL).list()
+    assert (letter.code, letter.message) == ("UNEXPECTED", host.body)
+
+
+def fault(*_: object) -> None:
+    raise UnicodeDecodeError("utf-8", b"secret", 0, 1, "secret")
+
+
+@pytest.mark.parametrize("error", [AppraisalError("SOME_CODE", findings=()), EngineError("SOME_CODE")])
+def test_no_error_of_ours_drops_a_message(stand: Stand, error: Error) -> None:
+    def refuse(_: bytes) -> bool:
+        raise error
+
+    host = host_of(stand)
+    JobTask(stand.pipeline, stand.blobs, host.publish, 1 << 20, seal=refuse)(host.body)
+    assert [letter.code for letter in DeadLetters(stand.blobs, POOL).list()] == ["SOME_CODE"]
+
+
+def test_a_job_whose_key_cannot_be_looked_for_spends_no_attempt(stand: Stand) -> None:
+    """A KMS may be away for longer than a job has attempts."""
+
+    class Away:
+        def refusal(self, key_id: bytes, since: float) -> str:
+            raise DeliveryError("FLEET_KEY_NOT_NOW")
+
+        def opened(self, key_id: bytes, not_after: int) -> None: ...
+
+    host = host_of(stand)
+    for _ in range(6):
+        pipeline = stand.worker()
+        pipeline.keys = Away()
+        with pytest.raises(DeliveryError, match="FLEET_KEY_NOT_NOW"):
+            host.deliver(pipeline)
+    assert host.deliver(stand.worker(), deadly=False)
+    assert {end.status for end in host.ends().values()} == {"succeeded"}
+
+
+def test_another_jobs_reply_in_the_ledger_is_not_sent(stand: Stand) -> None:
+    host = host_of(stand)
+    host.deliver(stand.worker())
+    host.deliver(stand.worker())
+    ident, ledger = message_id(host.body), Ledger(stand.blobs, POOL)
+    keys = [bytes.fromhex(job.header_hash) for job in host.ticket.jobs.values()]
+    kept = next(reply for key in keys if (reply := ledger.reply(ident, key)) is not None)
+    for key in keys:
+        ledger.finish(ident, key, kept)
+    host.replies.clear()
+    host.deliver(stand.worker(), deadly=False)
+    assert {reply.job_id.hex() for reply in host.replies} == set(host.ticket.jobs)
+
+
+def test_replies_that_fit_nowhere_together_go_in_parts(stand: Stand) -> None:
+    host = host_of(stand)
+    task = JobTask(stand.worker(), stand.blobs, host.publish, 1 << 20, largest=4096)
+    task(host.body)
+    assert {end.status for end in host.ends().values()} == {"succeeded"}
+
+
+def test_what_can_never_be_published_is_not_tried_for_ever(stand: Stand) -> None:
+    def publish(*_: object) -> None:
+        raise MalformedError("BLOB_TOO_LARGE")
+
+    host = host_of(stand)
+    JobTask(stand.worker(), stand.blobs, publish, 1 << 20)(host.body)
+    assert [letter.code for letter in DeadLetters(stand.blobs, POOL).list()] == ["BLOB_TOO_LARGE"]
+
+
+def test_a_job_twice_in_one_pack_has_one_end(stand: Stand) -> None:
+    host = host_of(stand, ITEMS[:1])
+    (pack,) = host.ticket.pending_packs.values()
+    pool, (job,) = decode_jobs(pack)
+    replies = stand.worker().answer(encode_jobs(pool, [job, job]))
+    assert len(replies) == 2
+    assert replies[0] == replies[1]
 
 
 def test_dead_letters_keep_their_form(stand: Stand) -> None:
