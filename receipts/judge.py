@@ -9,7 +9,7 @@ evidence that was too old when the receipt was made stays too old.
 
 from __future__ import annotations
 
-from ..attestation.appraise import appraise
+from ..attestation.bundle import VerifiedBundle, appraise_bundle
 from ..attestation.policy import TrustPolicy
 from ..attestation.verify import Endorsements, stated_time, verify_evidence
 from .checks import Verification
@@ -41,5 +41,6 @@ def judge_receipt(
     at = now if alone.claims is None else alone.claims.iat
     stated = stated_time(platform, evidence)
     verified = verify_evidence(platform, evidence, endorsements, at if stated is None else stated)
-    appraisal = appraise(verified, trust, at)
+    # A policy that wants a GPU's evidence too is not met by the CPU's alone: COMPANION_MISSING.
+    appraisal = appraise_bundle(VerifiedBundle(verified), trust, at)
     return assess(receipt, public_key, policy, now, verified_evidence=verified, appraisal=appraisal)

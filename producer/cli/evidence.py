@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ...attestation.appraise import appraise
+from ...attestation.bundle import VerifiedBundle, appraise_bundle
 from ...attestation.evidence import Finding, VerifiedEvidence
 from ...attestation.nvidia.vendor import evidence_from
 from ...attestation.policy import TrustPolicy
@@ -118,7 +118,7 @@ def _judge(
         report |= {"wanted": None, "findings": _findings(found.findings)}
         return _without_policy(found)
     try:
-        appraisal = appraise(found, trusted, now)
+        appraisal = appraise_bundle(VerifiedBundle(found), trusted, now)
     except AppraisalError as error:
         report |= {"wanted": False, "findings": _findings((*error.findings, *found.findings))}
         return UNSOUND

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ephemeralml.attestation import Platforms
 from ephemeralml.attestation.verify import endorsements_for
 from ephemeralml.producer.inputs import InputItem
 from ephemeralml.receipts import ReceiptPolicy, Verification, judge_receipt
@@ -53,6 +54,15 @@ def test_archived_pair_keeps_its_verdict(tmp_path: Path, later: int) -> None:
 def test_evidence_that_was_too_old_for_the_receipt_stays_too_old(tmp_path: Path) -> None:
     pair = Pair(tmp_path, delay=86_400 + 1)
     with pytest.raises(AppraisalError, match="EVIDENCE_STALE"):
+        pair.judge()
+
+
+def test_a_policy_that_wants_a_gpu_too_is_not_met_by_the_cpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = Pair(tmp_path)
+    monkeypatch.setattr(Platforms, "required_with", lambda *_: frozenset({"nvidia"}))
+    with pytest.raises(AppraisalError, match="COMPANION_MISSING"):
         pair.judge()
 
 
