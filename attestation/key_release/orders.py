@@ -84,7 +84,7 @@ class Standing:
     """What all orders together say. It only ever grows: merging is the same in any order.
 
     :param serial: the highest seen. :param through: the last epoch that is ended.
-    :param revoked: key ids (or ``b""``) of revoked epochs.
+    :param revoked: key ids (or ``b""``) of revoked epochs; where orders differ, the greatest.
     """
 
     serial: int = 0
@@ -97,7 +97,7 @@ class Standing:
         for order in orders:
             serial, through = max(serial, order.serial), max(through, order.through)
             for epoch, key_id in order.revoked:
-                revoked[epoch] = revoked.get(epoch) or key_id
+                revoked[epoch] = max(revoked.get(epoch, b""), key_id)
         return Standing(serial, through, revoked)
 
     def next(self, pool: str, kind: Kind, epoch: int, key_id: bytes, now: int) -> Order:
