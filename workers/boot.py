@@ -23,6 +23,7 @@ from ..attestation.key_release.birth import BirthCertificate, make_birth, verify
 from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.order_store import read_orders
 from ..attestation.key_release.orders import Order
+from ..attestation.key_release.stored import StoredKey
 from ..attestation.models import check_model
 from ..attestation.policy import TrustPolicy
 from ..attestation.verify import endorsements_for
@@ -80,6 +81,7 @@ class Boot:
         self._identity: WorkerIdentity
         self._announcement: Announcement
         self._judged_under: TrustPolicy | None = None
+        self._judged_births: tuple[StoredKey, ...] = ()
         self._refused_orders: set[str] = set()
         self._rules = EpochRules(settings.epoch_seconds, settings.announcement_seconds, settings.job_seconds)
         self.ring = KeyRing(
@@ -159,10 +161,14 @@ class Boot:
         """
         in_force = self._source.in_force(self.now())
         with self._lock:
-            if in_force.policy is not self._judged_under:
-                found = self._judged(self._announcement, in_force.policy)
-                for stored in self.ring.births:
+            changed, births = in_force.policy is not self._judged_under, self.ring.births
+            # Also what was adopted since: its birth may have been judged just before the policy changed.
+            for stored in births:
+                if changed or stored not in self._judged_births:
                     self._check_birth_under(stored.birth, stored.wrapped, in_force.policy)
+            self._judged_births = births
+            if changed:
+                found = self._judged(self._announcement, in_force.policy)
                 self._judged_under = in_force.policy
                 mode = found.appraisal.security_mode
                 self._identity = replace(self._identity, security_mode=mode, policy_version=in_force.label)
@@ -208,18 +214,19 @@ class Boot:
             release.close()
 
     def _orders(self) -> list[Order]:
-        """Return the orders to obey, under the policy in force."""
+        """Return the orders to obey, under the policy in force: a job may ask long after the last look."""
         orders, refused = read_orders(
             self.blobs,
             self.settings.pool,
-            self._in_force.policy,
+            self._source.current(self.now()),
             newest_epoch=self._rules.newest(self.now()),
             now=int(self.now()),
         )
-        for name, code in refused:
-            if name not in self._refused_orders:
-                self._refused_orders.add(name)
-                self.say(f"keys: an order was refused: {code}")
+        # By code: names are the host's, who may make new ones for ever.
+        codes = {code for _, code in refused}
+        for code in sorted(codes - self._refused_orders):
+            self.say(f"keys: an order was refused: {code}")
+        self._refused_orders = codes
         return orders
 
     def _certify(self, epoch: int, public_key: PublicKey, wrapped: bytes) -> bytes:
@@ -234,7 +241,7 @@ class Boot:
         )
 
     def _check_birth(self, birth: bytes, wrapped: bytes) -> BirthCertificate:
-        return self._check_birth_under(birth, wrapped, self._in_force.policy)
+        return self._check_birth_under(birth, wrapped, self._source.current(self.now()))
 
     def _check_birth_under(self, birth: bytes, wrapped: bytes, policy: TrustPolicy) -> BirthCertificate:
         return verify_birth(

@@ -37,6 +37,7 @@ MAX_HELD: Final = 16
 
 LOOK_SECONDS: Final = 1.0
 UNKNOWN_SECONDS: Final = 10.0
+REFUSED_SECONDS: Final = 600.0
 MAX_UNKNOWN: Final = 4096
 
 
@@ -79,7 +80,7 @@ class KeyRing:
         self._held: dict[bytes, _Held] = {}
         self._gone: dict[bytes, str] = {}
         self._dropped: set[int] = set()
-        self._refused: dict[int, str] = {}
+        self._refused: dict[int, tuple[str, float]] = {}
         self._standing = Standing()
         self._current: FleetKey | None = None
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
@@ -126,6 +127,7 @@ class KeyRing:
             the store could not be used. What is held goes on opening jobs.
         """
         with self._lock:
+            self._drain()  # keys end by the clock also while the store hides or does not answer
             self._read_orders()
             listed = self._listed()
             late = self._follow(listed)
@@ -237,8 +239,11 @@ class KeyRing:
             and self._now() <= self._rules.needed_until(epoch)
             and epoch not in self._standing.revoked
             and epoch not in self._dropped
-            and epoch not in self._refused
+            and not self._lately_refused(epoch)
         )
+
+    def _lately_refused(self, epoch: int) -> bool:
+        return epoch in self._refused and self._monotonic() < self._refused[epoch][1]
 
     def _to_adopt(self, listed: list[int]) -> list[int]:
         wanted, held = self._wanted(), self._held_epochs()
@@ -267,7 +272,10 @@ class KeyRing:
         return late
 
     def _adopt(self, keys: FleetKeys, epoch: int) -> Error | None:
-        """Hold an epoch's key; return why not *now*. One that is refused is not tried again."""
+        """Hold an epoch's key; return why not *now*. One that is refused is not tried again for a while.
+
+        Not for ever: a new policy may want it, or the host have put the genuine one back.
+        """
         try:
             key = keys.adopt(epoch)
             if key is not None:
@@ -275,8 +283,9 @@ class KeyRing:
         except Error as error:
             if error.retriable or error.code.startswith("KMS_"):
                 return _not_now(error)
-            self._refused[epoch] = error.code
-            self._say(f"keys: epoch {epoch} refused: {error}")
+            if self._refused.get(epoch, ("", 0.0))[0] != error.code:
+                self._say(f"keys: epoch {epoch} refused: {error}")
+            self._refused[epoch] = error.code, self._monotonic() + REFUSED_SECONDS
         return None
 
     def _lately_unknown(self, key_id: bytes) -> bool:

@@ -345,3 +345,45 @@ def test_rules_must_be_the_pools(pool: Pool) -> None:
     ring.open()
     pool.rules = replace(RULES, epoch_seconds=7200)
     assert pool.ring().open().epoch != EPOCH
+
+
+def test_keys_end_by_the_clock_also_while_the_store_is_away(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = pool.ring()
+    old = ring.open()
+    pool.order("rotate", EPOCH)
+    ring.poll()
+
+    def away(_: str) -> Iterator[str]:
+        raise DeliveryError("BLOB_STORE_UNAVAILABLE")
+
+    monkeypatch.setattr(pool.blobs, "list", away)
+    pool.now += RULES.announcement_seconds + RULES.job_seconds + 301
+    with pytest.raises(DeliveryError):
+        ring.poll()
+    assert old.key_id not in ring._held
+    assert not opens(ring, job(old.private_key.public_key))
+
+
+def test_a_refused_epoch_is_looked_at_again_later(pool: Pool) -> None:
+    """A new policy may want it, or the genuine one be put back: its jobs must not be refused for ever."""
+    ring, other = pool.ring(), pool.ring()
+    ring.open()
+    genuine = other.open()
+    pool.order("rotate", EPOCH)
+    other.poll()
+    newer = other.current
+    assert newer is not None
+    pool.plant(EPOCH + 1, b"wrapped", genuine.birth)
+    with pytest.raises(Error, match="BIRTH_WRONG_BLOB"):
+        ring.poll()
+    pool.order("rotate", EPOCH + 1)
+    ring.poll()
+    pool.plant(EPOCH + 1, newer.stored.wrapped, newer.birth)
+    ring.poll()
+    assert not opens(ring, job(newer.private_key.public_key))
+    ring.time += 601
+    ring.poll()
+    assert opens(ring, job(newer.private_key.public_key))
+    assert sum("refused" in line for line in ring.said) == 1

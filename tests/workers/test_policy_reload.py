@@ -15,8 +15,9 @@ from ephemeralml.attestation.attest.composite import BundleAttester
 from ephemeralml.attestation.key_release.aws import AwsKms, owner_data_key
 from ephemeralml.attestation.key_release.birth import BirthCertificate, make_birth, verify_birth
 from ephemeralml.attestation.key_release.epochs import EpochRules, epoch_at
+from ephemeralml.attestation.key_release.stored import StoredKey
 from ephemeralml.attestation.nitro import MeasurementSet
-from ephemeralml.attestation.policy import TrustPolicy
+from ephemeralml.attestation.policy import PoolOperator, TrustPolicy
 from ephemeralml.attestation.policy_bundle import canonical_policy
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.verify import endorsements_for
@@ -27,8 +28,9 @@ from ephemeralml.wire.cose import decode_sign1
 from ephemeralml.wire.errors import ConfigurationError, DeliveryError, Error
 from ephemeralml.wire.exit_codes import MISUSE, UNSOUND
 from ephemeralml.wire.keys import PublicKey
+from ephemeralml.wire.private_keys import PrivateKey
 from ephemeralml.workers.boot import Boot
-from ephemeralml.workers.fleet_key import FleetKeys
+from ephemeralml.workers.fleet_key import FleetKey, FleetKeys
 from ephemeralml.workers.identity import WorkerIdentity
 from ephemeralml.workers.job_task import JobTask
 from ephemeralml.workers.models import folder_files, package_model
@@ -303,17 +305,70 @@ def born_elsewhere(running: Running, image: str) -> None:
 def test_a_key_born_where_the_policy_no_longer_looks_ends_those_who_adopted_it(running: Running) -> None:
     """The maker's image is withdrawn, the adopter's own is still wanted: but the maker knows the key."""
     policy = running.site.policy
-    simulated = policy.platforms.simulated
-    assert simulated is not None
-    both = simulated.model_copy(update={"measurement_sets": (*simulated.measurement_sets, other_image())})
-    wide = policy.platforms.model_copy(update={"simulated": both})
     born_elsewhere(running, "other")
-    running.publish(policy.model_copy(update={"platforms": wide}))
+    running.publish(wide(policy))
     running.boot()
     running.watch.admit()
     running.publish(policy)
     assert not running.watch.step()
     assert "MEASUREMENT_MISMATCH" in running.lines[-1]
+
+
+def wide(policy: TrustPolicy) -> TrustPolicy:
+    """A policy that wants one more image."""
+    simulated = policy.platforms.simulated
+    assert simulated is not None
+    both = simulated.model_copy(update={"measurement_sets": (*simulated.measurement_sets, other_image())})
+    return policy.model_copy(update={"platforms": policy.platforms.model_copy(update={"simulated": both})})
+
+
+def birth_in(running: Running, image: str, key: PublicKey) -> StoredKey:
+    root = DevelopmentRoot.load(running.site.lab.root)
+    birth = make_birth(
+        pool="minilm",
+        epoch=epoch_at(time.time(), 86_400),
+        public_key=key,
+        wrapped=b"wrapped",
+        receipt_key=Ed25519PrivateKey.generate(),
+        attester=BundleAttester(SimulatedAttester(root, development_pcrs(image))),
+        now=int(time.time()),
+    )
+    return StoredKey(b"wrapped", birth)
+
+
+def test_a_key_is_adopted_under_the_policy_in_force_not_the_last_one_taken(running: Running) -> None:
+    """A job can make a worker look for a key at any time, and between two looks the policy changes."""
+    running.publish(wide(running.site.policy))
+    boot = running.boot()
+    stored = birth_in(running, "other", PrivateKey.from_seed("x25519", b"k" * 32).public_key)
+    assert boot._check_birth(stored.birth, stored.wrapped)
+    running.publish(running.site.policy)
+    running.watch.admit()
+    with pytest.raises(Error, match="MEASUREMENT_MISMATCH"):
+        boot._check_birth(stored.birth, stored.wrapped)
+
+
+def test_a_key_adopted_while_the_policy_changed_ends_the_worker(running: Running) -> None:
+    boot = running.boot()
+    running.watch.admit()
+    private_key = PrivateKey.from_seed("x25519", b"k" * 32)
+    stored = birth_in(running, "other", private_key.public_key)
+    boot.ring._hold(FleetKey(private_key, epoch_at(time.time(), 86_400), stored, int(time.time())))
+    assert not running.watch.step()
+    assert "MEASUREMENT_MISMATCH" in running.lines[-1]
+
+
+def test_refused_orders_are_said_by_code_not_by_the_hosts_names(running: Running) -> None:
+    operator = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    operators = (PoolOperator(key=operator.hex(), pools=("minilm",)),)
+    running.publish(running.site.policy.model_copy(update={"operators": operators}))
+    boot = running.boot()
+    running.lines.clear()
+    for number in range(20):
+        running.blobs.put(f"orders/minilm/{number}", b"junk")
+        boot.tend_keys()
+    assert running.lines == ["keys: an order was refused: CBOR_TRUNCATED"]
+    assert len(boot._refused_orders) == 1
 
 
 def test_batches_are_sealed_under_the_policy_in_force(running: Running) -> None:
