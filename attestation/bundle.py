@@ -100,11 +100,13 @@ def appraise_bundle(
     ``COMPANION_NOT_APPRAISED``: nothing is concluded from it.
 
     :param now: Unix seconds. :param stated_at: as for :func:`~.appraise.appraise`.
-    :raises AppraisalError: as :func:`~.appraise.appraise` for any part, or ``COMPANION_MISSING``.
+    :raises AppraisalError: as :func:`~.appraise.appraise` for any part, or ``COMPANION_MISSING``: one
+        that is required is not there, or the policy does not say what it must be.
     """
     cpu = appraise(verified.cpu, policy, now, stated_at=stated_at)
+    # What the policy does not name is not judged below: to be there is not enough.
     missing = policy.platforms.required_with(verified.cpu.platform) - {
-        companion.platform for companion in verified.companions
+        companion.platform for companion in verified.companions if policy.platforms.names(companion.platform)
     }
     if missing:
         detail = f"the policy requires evidence of {', '.join(sorted(missing))} too"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol, TypeVar
 
@@ -64,11 +64,21 @@ def choose_lists(endorsements: TdxEndorsements, ca: bytes, root: bytes, now: int
 
 def _list_of(lists: Iterable[bytes], issuer: bytes, now: int) -> RevocationList:
     name = read_certificate(issuer).subject
-    chosen = in_time(
-        (one for one in map(read_list, lists) if one.issuer == name), now, "revocation list of a CA"
-    )
+    fitting = [one for one in map(read_list, lists) if one.issuer == name]
+    chosen = in_time(fitting, now, "revocation list of a CA")
     check_list_signed(issuer, chosen.der)
-    return chosen
+    # What any genuine list at hand revokes is revoked, whenever that list was made: the time that a quote
+    # is judged at is its sender's word, and must not choose an older list.
+    others = [one.serials for one in fitting if one is not chosen and _is_signed(issuer, one)]
+    return replace(chosen, serials=chosen.serials.union(*others))
+
+
+def _is_signed(issuer: bytes, one: RevocationList) -> bool:
+    try:
+        check_list_signed(issuer, one.der)
+    except VerificationError:
+        return False
+    return True
 
 
 def choose_tcb_info(endorsements: TdxEndorsements, platform: PckPlatform, now: int) -> TcbInfo:
@@ -96,11 +106,11 @@ def choose_qe_identity(endorsements: TdxEndorsements, now: int) -> QeIdentity:
 
 
 def in_time(candidates: Iterable[DatedT], now: int, what: str) -> DatedT:
-    """Return the first that is valid; else say what is wrong with the first."""
+    """Return the newest that is valid; else say what is wrong with the first."""
     several = tuple(candidates)
-    for one in several:
-        if one.issued_at <= now <= one.next_update:
-            return one
+    valid = [one for one in several if one.issued_at <= now <= one.next_update]
+    if valid:
+        return max(valid, key=lambda one: one.issued_at)
     if not several:
         raise _missing(what)
     if now < several[0].issued_at:

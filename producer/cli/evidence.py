@@ -12,7 +12,9 @@ from typing import Annotated, Final
 import typer
 
 from ...attestation.bundle import VerifiedBundle, appraise_bundle
+from ...attestation.confidential_space import ConfidentialSpaceDetails
 from ...attestation.evidence import Finding, VerifiedEvidence
+from ...attestation.nvidia import NvidiaDetails
 from ...attestation.nvidia.vendor import evidence_from
 from ...attestation.policy import TrustPolicy
 from ...attestation.show import guess_platform, printable
@@ -169,9 +171,22 @@ def _status(found: VerifiedEvidence) -> str:
 def _without_policy(found: VerifiedEvidence) -> int:
     """Closed by default: known badness is unsound, whatever else was noted is not judged."""
     codes = [code for code, _ in found.findings]
-    if found.debug or found.simulated or any(code.startswith("TCB_") for code in codes):
+    tcb = any(code.startswith("TCB_") for code in codes)
+    if found.debug or found.simulated or tcb or _is_known_bad(found):
         return UNSOUND
     return NOT_JUDGED if codes else OK
+
+
+def _is_known_bad(found: VerifiedEvidence) -> bool:
+    """Say whether it has what any policy would refuse, and is no finding of a verifier's."""
+    match found.details:
+        case NvidiaDetails(way=way, result=result, devices=devices):
+            bad = any(device.differing or device.objections for device in devices)
+            return bad or (way == "nras" and result is not True)
+        case ConfidentialSpaceDetails(secure_boot=secure, software_name=name, hardware_model=model):
+            return not secure or name != "CONFIDENTIAL_SPACE" or model == "GCP_SHIELDED_VM"
+        case _:
+            return False
 
 
 def _findings(found: tuple[Finding, ...]) -> list[dict[str, str]]:

@@ -63,7 +63,7 @@ class Site:
         own = {
             "EPHEMERALML_STATE_DIR": str(self.folder / "state"),
             PREFIX + "BACKEND": "noop",
-            PREFIX + "KMS_DEADLINE_SECONDS": "1",
+            PREFIX + "KMS_DEADLINE_SECONDS": "3",
         }
         environment = {**os.environ, **self.lab.worker_environment, **own, **more}
         job: dict[str, object] = {"arguments": ["worker"], "environment": environment}

@@ -13,13 +13,19 @@ import pytest
 from ephemeralml.attestation import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.attestation.attest import detect
 from ephemeralml.attestation.attest.nitro import NitroAttester
+from ephemeralml.attestation.confidential_space.verify import verify as verify_token
+from ephemeralml.attestation.nvidia.verify import verify as verify_gpus
 from ephemeralml.attestation.show import guess_platform, printable, show
 from ephemeralml.cli import main
+from ephemeralml.producer.cli.evidence import _without_policy
 from ephemeralml.receipts.issue import issue
 from ephemeralml.wire.errors import ConfigurationError, EndorsementsError, MalformedError
 
+from ..attestation.confidential_space import forge as tokens
 from ..attestation.nitro.forge import make_chain, make_document, make_payload
 from ..attestation.nitro.nsm import EmulatedNsm
+from ..attestation.nvidia import forge as gpus
+from ..attestation.nvidia import service
 from ..corpus import corpus
 from ..receipts.samples import CLAIMS, KEY, PUBLIC
 
@@ -344,3 +350,41 @@ def test_a_receipts_evidence_needs_no_platform_either(
     words = ("--public-key", PUBLIC.hex(), "--at", CLAIMS.iat, "--policy", policy)
     assert run("verify", "receipt", tmp_path / "receipt.air", "--evidence", evidence, *words) == 2
     assert code in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("claims", "overall"),
+    [
+        ({"measres": "fail"}, {}),
+        ({"secboot": False}, {}),
+        ({}, {"x-nvidia-overall-att-result": False}),
+    ],
+)
+def test_gpus_that_the_service_calls_bad_are_unsound_without_a_policy(
+    claims: dict[str, object], overall: dict[str, object]
+) -> None:
+    value = service.answer(service.token(service.device_claims(**claims)), overall=overall)
+    found = verify_gpus(service.make_evidence(value), service.endorsements(), gpus.NOW)
+    assert _without_policy(found) == 2
+
+
+def test_a_gpu_whose_measurements_differ_is_unsound_without_a_policy() -> None:
+    blocks = b"".join(gpus.block(index, b"y" * 48) for index in range(1, 65))
+    report = gpus.make_report(gpus.ReportParts(blocks=blocks))
+    found = verify_gpus(
+        gpus.make_evidence((report, gpus.leaf_first(gpus.device()))), gpus.endorsements(), gpus.NOW
+    )
+    assert _without_policy(found) == 2
+    good = gpus.make_evidence((gpus.make_report(), gpus.leaf_first(gpus.device())))
+    assert _without_policy(verify_gpus(good, gpus.endorsements(), gpus.NOW)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({}, 0), ({"secboot": False}, 2), ({"swname": "GCE"}, 2), ({"hwmodel": "GCP_SHIELDED_VM"}, 2)],
+)
+def test_a_token_of_an_unprotected_machine_is_unsound_without_a_policy(
+    changes: dict[str, object], code: int
+) -> None:
+    found = verify_token(tokens.oidc(changes), tokens.issuer(), tokens.NOW)
+    assert _without_policy(found) == code

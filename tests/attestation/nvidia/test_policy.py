@@ -287,3 +287,18 @@ def test_collateral_that_travels_completes_what_is_at_hand() -> None:
     verified = verify_evidence("nvidia", make_evidence(), complete, NOW)
     assert judge(verified, policy()).findings == ()
     assert complete.nvidia.device_roots == bare.nvidia.device_roots
+
+
+def test_one_gpu_that_the_service_judged_twice_is_one() -> None:
+    """The service judges every report that it is sent, and says nothing of whose they are together."""
+
+    def verified(*serials: object) -> VerifiedEvidence:
+        tokens = [
+            service.token(service.device_claims(ueid=one, jti=f"{at}")) for at, one in enumerate(serials)
+        ]
+        return verify(service.make_evidence(service.answer(*tokens)), service.endorsements(), NOW)
+
+    two = policy(accept=("nras",), min_gpus=2)
+    assert judge(verified("1", "2"), two).measurement_set == "r550"
+    assert refused(verified("1", "1"), two) == ["GPU_COUNT"]
+    assert refused(verified(..., ...), two) == ["GPU_COUNT"]

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from ephemeralml.attestation.appraise import appraise
+from ephemeralml.attestation.bundle import VerifiedBundle, appraise_bundle
 from ephemeralml.attestation.evidence import VerifiedEvidence
 from ephemeralml.attestation.nitro.details import NitroDetails
 from ephemeralml.attestation.policy import Platforms, load_policy
@@ -18,6 +19,7 @@ from ephemeralml.attestation.tdx.appraise import appraise_tdx
 from ephemeralml.attestation.tdx.verify import verify
 from ephemeralml.wire.errors import AppraisalError, VerificationError
 
+from ..nvidia.test_policy import gpu
 from .faults import attributes
 from .forge import COMPONENTS, DAY, NOW, Forge
 
@@ -184,3 +186,11 @@ def test_details_are_asked_of_their_own_platform() -> None:
         NitroDetails.of(verified())
     assert caught.value.code == "WRONG_PLATFORM"
     assert TdxDetails.of(verified()).tcb_status == "UpToDate"
+
+
+def test_a_companion_that_is_required_must_be_judged_too() -> None:
+    """To require GPUs and not to say what they must be would accept anybody's, debugged ones too."""
+    wants = {"version": "1", "platforms": {"tdx": {**TDX, "requires": ["nvidia"]}}}
+    whole = VerifiedBundle(verified(), (gpu(),))
+    with pytest.raises(AppraisalError, match="COMPANION_MISSING"):
+        appraise_bundle(whole, load_policy(json.dumps(wants).encode()), NOW, stated_at=NOW)

@@ -302,3 +302,20 @@ def test_what_a_quote_says_is_shown() -> None:
     assert lines["MRTD"] == "d0" * 48
     assert lines["debug"].startswith("yes")
     assert dict(show("tdx", Forge().quote()))["debug"] == "no"
+
+
+@pytest.mark.parametrize("made", [NOW - 6 * DAY, NOW - DAY, NOW + 3600])
+def test_no_older_list_hides_what_a_list_at_hand_revokes(made: int) -> None:
+    """The time that a quote is judged at is its sender's word: it must not choose the list."""
+    revoking = Forge(lists={"pck": {"serials": (1, 13), "issued_at": made}})
+    others = revoking.endorsements().with_files({"pck_crl.der": Forge().revocation_list("pck")})
+    with pytest.raises(VerificationError, match="CERTIFICATE_REVOKED"):
+        verify(Forge().quote(), others, NOW)
+
+
+def test_a_list_that_nobody_signed_revokes_nothing() -> None:
+    good = Forge()
+    revoking = bytearray(Forge(lists={"pck": {"serials": (13,)}}).revocation_list("pck"))
+    revoking[-1] ^= 1
+    found = verify(good.quote(), good.endorsements().with_files({"pck_crl.der": bytes(revoking)}), NOW)
+    assert TdxDetails.of(found).tcb_status == "UpToDate"

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ....wire.errors import ModelError
@@ -60,7 +60,8 @@ class LocalModelStore:
                 except FileExistsError:
                     return self._same(sha256)
         finally:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):  # what stands in the way has been reported
+                draft.unlink(missing_ok=True)
         return True
 
     def close(self) -> None:
