@@ -9,7 +9,7 @@
 """
 
 from .blobs import BlobStore, LocalBlobStore, RedisBlobStore, make_blob_store
-from .health import ping, queue_length
+from .health import depth, ping
 from .profiles import broker_running
 from .settings import BrokerSettings, broker_settings
 
@@ -20,7 +20,7 @@ __all__ = [
     "RedisBlobStore",
     "broker_running",
     "broker_settings",
+    "depth",
     "make_blob_store",
     "ping",
-    "queue_length",
 ]

@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
 
+from .carriers import carrier_of
 from .envelope import TASK_NAME
 from .queues import jobs_queue
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
 from .task import QuietTask
-from .transport import HardenedAMQP
 
-__all__ = ["TASK_NAME", "job_queue", "make_app", "tls_options", "transport_options"]
-
-
-def transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any]:
-    """Return kombu's options for the Redis transport.
-
-    :param lease: what the unacknowledged messages are kept under. Each pool and each reply queue has
-        its own, so that nobody gives back a message before the lease of its own consumers runs out.
-    """
-    return {
-        "visibility_timeout": settings.visibility_timeout_s,
-        "max_lease": settings.max_lease_s,
-        # Look for messages whose lease ran out every few seconds, not every 100.
-        "unacked_restore_interval": max(1, min(10, int(settings.visibility_timeout_s / 4))),
-        "unacked_restore_throttle": 1,
-        "unacked_key": f"unacked.{lease}",
-        "socket_timeout": settings.operation_timeout_s,
-        "socket_connect_timeout": settings.connect_timeout_s,
-        "socket_keepalive": not settings.url.startswith("redis+socket"),
-        "health_check_interval": 25,
-    }
-
-
-def tls_options(settings: BrokerSettings) -> dict[str, Any] | None:
-    """Return redis-py's TLS options: certificates are always checked."""
-    if not settings.url.startswith("rediss"):
-        return None
-    options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
-    if settings.tls_ca_file is not None:
-        options["ssl_ca_certs"] = str(settings.tls_ca_file)
-    if settings.tls_cert_file is not None:
-        options["ssl_certfile"] = str(settings.tls_cert_file)
-        options["ssl_keyfile"] = str(settings.tls_key_file)
-    return options
+__all__ = ["TASK_NAME", "job_queue", "make_app"]
 
 
 def job_queue(pool: str) -> Queue:
@@ -61,16 +27,15 @@ def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:
     """Return a Celery app for a running broker.
 
     :param pool: the pool whose queue the app consumes, or None for a producer.
-    :raises MalformedError: ``BAD_POOL``.
+    :raises MalformedError: ``BAD_POOL``. :raises ConfigurationError: ``EXTRA_MISSING``.
     """
     register_cbor()
     queues = [] if pool is None else [job_queue(pool)]
     lease = "none" if pool is None else jobs_queue(pool)
-    app = Celery("ephemeralml", task_cls=QuietTask, amqp=HardenedAMQP, set_as_current=False)
+    carrier = carrier_of(settings)
+    app = Celery("ephemeralml", task_cls=QuietTask, amqp=carrier.amqp, set_as_current=False)
     app.conf.update(
-        broker_url=settings.url,
-        broker_transport_options=transport_options(settings, lease=lease),
-        broker_use_ssl=tls_options(settings),
+        **carrier.celery_options(settings, lease=lease),
         broker_connection_timeout=settings.connect_timeout_s,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

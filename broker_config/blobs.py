@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 from redis.exceptions import RedisError
 
 from ..wire.errors import DeliveryError, MalformedError, VerificationError
-from .redis_client import redis_client
+from .redis.client import redis_client
 from .settings import BrokerSettings
 
 MAX_KEY_CHARS: Final = 200

@@ -13,6 +13,8 @@ from typing import Final
 from .serializer import CONTENT_TYPE
 
 TASK_NAME: Final = "ephemeralml.run_pack"
+#: The header in which a consumer finds how often its message was delivered; a transport writes it.
+DELIVERIES: Final = "deliveries"
 
 #: Celery's headers as :class:`.submit.Submitter` writes them, beside ``id`` and ``root_id``.
 JOB_HEADERS: Final[dict[str, object]] = {

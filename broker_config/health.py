@@ -1,12 +1,10 @@
-"""Is the broker there, and how long is a queue?"""
+"""Is the broker there, and how full is a queue?"""
 
 from __future__ import annotations
 
-from redis.exceptions import RedisError
-
 from ..wire.errors import DeliveryError
+from .carriers import Depth, carrier_of
 from .queues import jobs_queue
-from .redis_client import redis_client
 from .settings import BrokerSettings
 
 
@@ -15,21 +13,21 @@ def ping(settings: BrokerSettings) -> None:
 
     :raises DeliveryError: ``BROKER_UNREACHABLE``.
     """
+    carrier = carrier_of(settings)
     try:
-        with redis_client(settings) as client:
-            client.ping()
-    except (RedisError, OSError):
+        carrier.ping(settings)
+    except carrier.lost:
         raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
 
 
-def queue_length(settings: BrokerSettings, pool: str) -> int:
-    """Return how many messages wait in a pool's queue (those in work are not counted).
+def depth(settings: BrokerSettings, pool: str) -> Depth:
+    """Return how full a pool's queue is.
 
     :raises DeliveryError: ``BROKER_UNREACHABLE``. :raises MalformedError: ``BAD_POOL``.
     """
-    name = jobs_queue(pool)
+    jobs_queue(pool)
+    carrier = carrier_of(settings)
     try:
-        with redis_client(settings) as client:
-            return int(client.llen(name))
-    except (RedisError, OSError):
+        return carrier.depth(settings, pool)
+    except carrier.lost:
         raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None

@@ -12,34 +12,37 @@ from typing import Any, Final, Self
 
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from ..wire.errors import DeliveryError
-from .app import tls_options, transport_options
+from .carriers import Carrier, carrier_of
 from .queues import check_reply_to
-from .redis_client import redis_client
-from .redis_lease import LeaseKeys
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
-from .transport import HardenedConnection
 
 #: Messages that a client holds unacknowledged; the next ones stay with the broker.
 PREFETCH: Final = 8
-#: kombu looks for leases that ran out only when a wait this short (below its BRPOP's second) ends.
-SLICE_SECONDS: Final = 0.5
-
-_LOST: Final = (OperationalError, RedisError, OSError)
 
 
 def open_connection(settings: BrokerSettings, *, lease: str) -> Connection:
-    """Return a kombu connection (lazy) for a running broker; see :func:`.app.transport_options`."""
+    """Return a kombu connection (lazy) for a running broker; see :meth:`.carriers.Carrier.connection`."""
     register_cbor()
-    return HardenedConnection(  # type: ignore[no-untyped-call]
-        settings.url,
-        ssl=tls_options(settings) or False,
-        transport_options=transport_options(settings, lease=lease),
-        connect_timeout=settings.connect_timeout_s,
-    )
+    return carrier_of(settings).connection(settings, lease=lease)
+
+
+def _lost(carrier: Carrier) -> tuple[type[BaseException], ...]:
+    return (OperationalError, *carrier.lost)
+
+
+def make_reply_queue(settings: BrokerSettings, name: str) -> None:
+    """Make a reply queue where the broker wants it made, before anything can be answered to it.
+
+    :raises DeliveryError: ``BROKER_UNREACHABLE``. :raises MalformedError: ``BAD_REPLY_TO``.
+    """
+    carrier = carrier_of(settings)
+    try:
+        carrier.open_replies(settings, check_reply_to(name))
+    except carrier.lost:
+        raise _unreachable() from None
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,19 @@ class ReplyQueue:
 
     def __init__(self, settings: BrokerSettings, name: str) -> None:
         self._settings = settings
+        self._carrier = carrier_of(settings)
+        self._lost = _lost(self._carrier)
         self._name = check_reply_to(name)
+        self._done = False
         self._arrived: deque[Any] = deque()
         self._connection: Connection | None = None
         self._channel: Any = None
 
     def __enter__(self) -> Self:
         try:
+            self._carrier.open_replies(self._settings, self._name)
             self._open()
-        except _LOST:
+        except self._lost:
             self._drop(lost=True)
             raise _unreachable() from None
         return self
@@ -81,11 +88,14 @@ class ReplyQueue:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._drop()
-        try:  # kombu has given unacknowledged messages back; they must not stay for ever
-            with redis_client(self._settings) as client:
-                _expire(client, self._name, self._settings.reply_ttl_s)
-        except _LOST:
+        try:
+            self._carrier.leave_replies(self._settings, self._name, done=self._done)
+        except self._lost:
             return  # the broker is gone; what was not acknowledged comes again
+
+    def done(self) -> None:
+        """Say that no further reply is expected: on leaving, what the broker keeps for the queue may go."""
+        self._done = True
 
     def receive(self, timeout_s: float) -> Delivery | None:
         """Return the next message, or None after ``timeout_s`` seconds without one.
@@ -98,10 +108,10 @@ class ReplyQueue:
             if left <= 0:
                 return None
             try:
-                self._open().drain_events(timeout=min(left, SLICE_SECONDS))
+                self._open().drain_events(timeout=min(left, self._carrier.slice_s))
             except TimeoutError:
                 continue
-            except _LOST:
+            except self._lost:
                 self._drop(lost=True)
                 raise _unreachable() from None
         message = self._arrived.popleft()
@@ -133,13 +143,13 @@ class ReplyQueue:
         if self._connection is not None:
             if lost and self._channel is not None:
                 self._channel.do_restore = False
-            _release_quietly(self._connection)
+            _release_quietly(self._connection, self._lost)
             self._connection = None
 
     def _ack(self, message: Any) -> None:
         try:
             message.ack()
-        except _LOST:
+        except self._lost:
             raise _unreachable() from None
 
 
@@ -148,6 +158,8 @@ class ReplyPublisher:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._settings = settings
+        self._carrier = carrier_of(settings)
+        self._lost = _lost(self._carrier)
         self._local = threading.local()
         self._lock = threading.Lock()
         self._connections: set[Connection] = set()
@@ -161,8 +173,8 @@ class ReplyPublisher:
         try:
             producer = self._producer()
             producer.publish(body, exchange="", routing_key=name, serializer=NAME, retry=False)
-            _expire(producer.channel.client, name, self._settings.reply_ttl_s)
-        except _LOST:
+            self._carrier.keep_replies(self._settings, producer.channel, name)
+        except self._lost:
             self._forget()
             raise _unreachable() from None
 
@@ -172,7 +184,7 @@ class ReplyPublisher:
             connections, self._connections = self._connections, set()
         self._local = threading.local()
         for connection in connections:
-            _release_quietly(connection)
+            _release_quietly(connection, self._lost)
 
     def _producer(self) -> Producer:
         producer = getattr(self._local, "producer", None)
@@ -190,21 +202,13 @@ class ReplyPublisher:
         if connection is not None:
             with self._lock:
                 self._connections.discard(connection)
-            _release_quietly(connection)
+            _release_quietly(connection, self._lost)
 
 
-def _expire(client: Any, name: str, seconds: int) -> None:
-    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
-    with client.pipeline(transaction=False) as pipe:
-        for key in LeaseKeys.of(name):
-            pipe.expire(key, seconds)
-        pipe.execute()
-
-
-def _release_quietly(connection: Connection) -> None:
+def _release_quietly(connection: Connection, lost: tuple[type[BaseException], ...]) -> None:
     try:
         connection.release()
-    except _LOST:
+    except lost:
         return  # gone already
 
 

@@ -1,8 +1,9 @@
 """Broker settings: keyword arguments, environment ``EPHEMERALML_*``, or a TOML file's ``[broker]`` table.
 
-Two profiles exist. ``embedded`` starts a private Redis in ``state_dir``; ``redis``
-uses the server that ``broker_url`` names. The address may hold a password, so it is
-a secret: it never shows in ``repr``, errors or logs.
+Four profiles exist. ``embedded`` starts a private Redis in ``state_dir``; ``redis``
+uses the server that ``broker_url`` names; ``sqs`` is AWS SQS, ``pubsub`` Google Cloud
+Pub/Sub, each with settings of its own. An address may hold a password, so it is a
+secret: it never shows in ``repr``, errors or logs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SCHEMES: Final = ("redis", "rediss", "redis+socket")
 MAX_SOCKET_PATH_BYTES: Final = 107
 
 #: Profiles that exist; each names one way to carry messages and blobs.
-Profile = Literal["embedded", "redis"]
+Profile = Literal["embedded", "redis", "sqs", "pubsub"]
 
 
 def _default_state_dir() -> Path:
@@ -35,7 +36,8 @@ def _default_state_dir() -> Path:
 class BrokerSettings(BaseSettings):
     """Where messages and blobs travel, and within which limits.
 
-    :param profile: ``embedded`` or ``redis``; by default ``redis`` where ``broker_url`` is given.
+    :param profile: ``embedded``, ``redis``, ``sqs`` or ``pubsub``; by default ``redis`` where
+        ``broker_url`` is given.
     :param visibility_timeout_s: seconds without a sign of its consumer after which a message is
         delivered again. A worker extends its leases while it lives.
     :param max_lease_s: seconds after which a message still in work is left to other workers.
@@ -86,7 +88,7 @@ class BrokerSettings(BaseSettings):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.profile == "redis") != (self.broker_url is not None):
-            raise ValueError("the profile redis needs broker_url, the profile embedded has none")
+            raise ValueError("the profile redis needs broker_url, the other profiles have none")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
         if self.broker_url is not None:

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from ..wire.errors import DeliveryError
 from .app import job_queue, make_app
+from .carriers import carrier_of
 from .envelope import TASK_NAME
 from .settings import BrokerSettings
 
@@ -26,6 +26,7 @@ class Submitter:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._app = make_app(settings)
+        self._lost: tuple[type[BaseException], ...] = (OperationalError, *carrier_of(settings).lost)
         self._producer: Any = None
         self._timeout = settings.connect_timeout_s
 
@@ -34,7 +35,7 @@ class Submitter:
         try:
             self._connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=self._timeout)
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
-        except (OperationalError, RedisError, OSError):
+        except self._lost:
             self._close()
             raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
         return self
@@ -45,7 +46,7 @@ class Submitter:
         self._close()
 
     def _close(self) -> None:
-        with suppress(OperationalError, RedisError, OSError):
+        with suppress(*self._lost):
             self._connection.release()
         self._app.close()
 
@@ -71,5 +72,5 @@ class Submitter:
             amqp.send_task_message(
                 self._producer, TASK_NAME, task, queue=queue, retry=True, retry_policy=RETRY
             )
-        except (OperationalError, RedisError, OSError):
+        except self._lost:
             raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None

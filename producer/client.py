@@ -18,7 +18,7 @@ from ..attestation.policy import TrustPolicy, load_policy
 from ..attestation.policy_source import PolicySource, StaticPolicy
 from ..attestation.verify import Endorsements
 from ..broker_config.blobs import BlobStore, get_content, put_content
-from ..broker_config.replies import ReplyQueue
+from ..broker_config.replies import ReplyQueue, make_reply_queue
 from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import Submitter
 from ..wire.encoding import sha256
@@ -158,6 +158,7 @@ class Client:
 
     def _submit(self, ticket: Ticket, packs: dict[str, bytes], progress: Callable[[int], None]) -> None:
         judged: TrustPolicy | None = None
+        make_reply_queue(self.broker, ticket.head.reply_to)
         with Submitter(self.broker) as submitter:
             for left, (name, pack) in zip(range(len(packs) - 1, -1, -1), packs.items(), strict=True):
                 policy = self.trust.current()
@@ -224,6 +225,8 @@ class Client:
                     deadline, last_news = time.monotonic() + timeout_s, self.now()
                     progress(len(ticket.missing))
                 yield from results
+            if not ticket.missing:
+                queue.done()
 
     def _stored(self, ticket: Ticket, judge: Judge) -> Iterator[JobResult]:
         """Judge what earlier runs stored again: the policy in force may have withdrawn its trust."""

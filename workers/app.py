@@ -17,14 +17,14 @@ from celery.platforms import SecurityWarning
 from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
-from ..broker_config.app import TASK_NAME, make_app
+from ..broker_config.app import make_app
 from ..broker_config.blobs import make_blob_store
-from ..broker_config.health import queue_length
+from ..broker_config.envelope import DELIVERIES, TASK_NAME
+from ..broker_config.health import depth
 from ..broker_config.profiles import broker_running
 from ..broker_config.queues import jobs_queue
 from ..broker_config.replies import ReplyPublisher
 from ..broker_config.settings import BrokerSettings
-from ..broker_config.transport import DELIVERIES
 from ..wire.errors import Error, KeyReleaseError
 from ..wire.exit_codes import MISUSE, exit_code
 from .ahead import Ahead
@@ -140,7 +140,7 @@ class Worker:
         threading.Thread(target=self._renew, args=(boot, watch), name="renew", daemon=True).start()
         threading.Thread(target=watch.watch, args=(self._stopping,), name="policy", daemon=True).start()
         if self.drain:
-            waiting = partial(queue_length, self.broker, self.settings.pool)
+            waiting = partial(depth, self.broker, self.settings.pool)
             Drain(waiting, lambda: task.in_work, self.settings.drain_idle_seconds).start()
         self.say(
             f"ready: pool {identity.pool} worker {identity.worker_id.hex()} model {identity.model.id} "

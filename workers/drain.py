@@ -9,6 +9,7 @@ from typing import Final
 
 from celery.worker import state
 
+from ..broker_config.carriers import Depth
 from ..wire.errors import DeliveryError
 
 POLL_SECONDS: Final = 0.25
@@ -17,13 +18,13 @@ POLL_SECONDS: Final = 0.25
 class Drain(threading.Thread):
     """Asks Celery for a warm shutdown when nothing was waiting or in work for a while.
 
-    :param waiting: how many messages wait in the queue. :param in_work: how many are in work here.
+    :param depth: how full the queue is. :param in_work: how many are in work here.
     :param idle_seconds: how long both must stay at zero.
     """
 
-    def __init__(self, waiting: Callable[[], int], in_work: Callable[[], int], idle_seconds: float) -> None:
+    def __init__(self, depth: Callable[[], Depth], in_work: Callable[[], int], idle_seconds: float) -> None:
         super().__init__(name="drain", daemon=True)
-        self._waiting = waiting
+        self._depth = depth
         self._in_work = in_work
         self._idle_seconds = idle_seconds
 
@@ -33,7 +34,7 @@ class Drain(threading.Thread):
         while time.monotonic() - idle_since < self._idle_seconds:
             time.sleep(POLL_SECONDS)
             try:
-                busy = self._in_work() > 0 or self._waiting() > 0
+                busy = self._in_work() > 0 or (self._depth().waiting or 0) > 0
             except DeliveryError:
                 busy = True  # an unreachable broker is not an empty queue
             if busy:

@@ -19,7 +19,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ...broker_config.health import queue_length
+from ...broker_config.health import depth
 from ...broker_config.profiles import broker_running
 from ...broker_config.replies import ReplyQueue
 from ...broker_config.settings import BrokerSettings, broker_settings
@@ -251,7 +251,7 @@ class Demo:
             submitter.submit(pool, encode_message(pack))
         process = workers.start("--pool", pool, "--simulated-image", IMAGE + "-modified")
         code = process.wait(READY_SECONDS)
-        left = queue_length(settings, pool)
+        left = depth(settings, pool).waiting
         if code != DENIED or left != 1:
             raise StepFailed(f"exit {code}, {left} message(s) left in its queue")
         return f"KMS denied the key, exit {code}, its queue still holds the message"

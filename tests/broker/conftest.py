@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ephemeralml.broker_config import BrokerSettings, broker_running, broker_settings, ping
-from ephemeralml.broker_config.embedded import find_server
+from ephemeralml.broker_config.redis.embedded import find_server
 from ephemeralml.wire.errors import DeliveryError
 
 PASSWORD = "a-secret-password"

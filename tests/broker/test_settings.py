@@ -46,7 +46,7 @@ def test_the_embedded_profile_is_the_default_and_has_no_address() -> None:
         ("broker = 3", "BAD_SETTINGS"),
         ("[broker]\nvisibility_timout_s = 7", "BAD_SETTINGS"),
         ("[broker]\nvisibility_timeout_s = 0", "BAD_SETTINGS"),
-        ("[broker]\nprofile = 'sqs'", "BAD_SETTINGS"),
+        ("[broker]\nprofile = 'kafka'", "BAD_SETTINGS"),
         ("[broker]\nprofile = 'redis'", "BAD_SETTINGS"),
         ("[broker]\nprofile = 'embedded'\nbroker_url = 'redis://h/0'", "BAD_SETTINGS"),
         ("[broker]\ntls_cert_file = 'x.pem'", "BAD_SETTINGS"),

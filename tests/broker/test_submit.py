@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from ephemeralml.broker_config import BrokerSettings, broker_running, broker_settings, ping, queue_length
-from ephemeralml.broker_config.redis_client import redis_client
+from ephemeralml.broker_config import BrokerSettings, broker_running, broker_settings, depth, ping
+from ephemeralml.broker_config.redis.client import redis_client
 from ephemeralml.broker_config.serializer import load_body
 from ephemeralml.broker_config.submit import Submitter
 from ephemeralml.wire.errors import DeliveryError, MalformedError
@@ -43,8 +43,8 @@ def test_many_messages_of_all_sizes(broker: BrokerSettings) -> None:
     with Submitter(broker) as submitter:
         for size in sizes:
             submitter.submit("minilm", bytes(size))
-    assert queue_length(broker, "minilm") == len(sizes)
-    assert queue_length(broker, "another") == 0
+    assert depth(broker, "minilm").waiting == len(sizes)
+    assert depth(broker, "another").waiting == 0
 
 
 def test_a_bad_pool_is_refused(broker: BrokerSettings) -> None:
@@ -57,7 +57,7 @@ def test_an_unreachable_broker_is_one_clear_error_in_seconds(form: str) -> None:
     settings = broker_settings(broker_url=form.format(port=free_port()))
     for call in (
         lambda: ping(settings),
-        lambda: queue_length(settings, "minilm"),
+        lambda: depth(settings, "minilm").waiting,
         lambda: Submitter(settings).__enter__(),
         lambda: broker_running(settings).__enter__(),
     ):

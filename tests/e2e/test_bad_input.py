@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ephemeralml.broker_config.health import queue_length
+from ephemeralml.broker_config.health import depth
 
 from .conftest import Bench
 
@@ -69,7 +69,7 @@ def test_policy_of_another_laboratory_is_refused_before_anything_is_submitted(
     got, text = bench.cli("submit", str(path), "--pool", "minilm", "--policy", str(policy))
     assert (got, len(text.splitlines())) == (2, 1), text
     assert "MODEL_NOT_ALLOWED" in text
-    assert queue_length(bench.settings, "minilm") == 0
+    assert depth(bench.settings, "minilm").waiting == 0
 
 
 def test_timeout_without_workers_is_resumable(bench: Bench, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ import pytest
 from ephemeralml.attestation.key_release.epochs import epoch_at
 from ephemeralml.attestation.key_release.stored import key_name, keys_prefix
 from ephemeralml.broker_config.blobs import make_blob_store
-from ephemeralml.broker_config.health import queue_length
+from ephemeralml.broker_config.health import depth
 from ephemeralml.broker_config.profiles import broker_running
-from ephemeralml.broker_config.redis_client import redis_client
+from ephemeralml.broker_config.redis.client import redis_client
 from ephemeralml.broker_config.settings import BrokerSettings, broker_settings
 from ephemeralml.broker_config.submit import Submitter
 from ephemeralml.producer.lab import POOL, Lab
@@ -79,7 +79,7 @@ class Site:
         """Whether the job still waits, taken by nobody."""
         with redis_client(self.broker) as client:
             leases = [key for key in client.scan_iter(match="*") if b"unacked" in key and client.exists(key)]
-        return queue_length(self.broker, POOL) == 1 and leases == []
+        return depth(self.broker, POOL).waiting == 1 and leases == []
 
 
 @pytest.fixture(scope="module")
@@ -247,5 +247,5 @@ def test_the_faults_are_what_kept_the_workers_out(site: Site) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert "ready:" in done.stdout
-    assert queue_length(site.broker, POOL) == 0
+    assert depth(site.broker, POOL).waiting == 0
     assert len(list(make_blob_store(site.broker).list(keys_prefix(POOL)))) == 1

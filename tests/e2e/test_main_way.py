@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from ephemeralml.broker_config.health import queue_length
+from ephemeralml.broker_config.health import depth
 from ephemeralml.broker_config.submit import Submitter
 from ephemeralml.producer import AsyncClient, InputItem, JobResult
 from ephemeralml.producer.ticket import Ticket
@@ -91,7 +91,7 @@ def test_worker_with_another_measurement_takes_nothing(bench: Bench) -> None:
     worker = bench.start("--simulated-image", "another-image")
     assert worker.end(30) == 77
     assert "KMS_DENIED" in worker.text
-    assert queue_length(bench.settings, "minilm") == 1
+    assert depth(bench.settings, "minilm").waiting == 1
 
 
 def test_kms_down_takes_nothing_and_says_so_in_one_line(bench: Bench) -> None:
@@ -102,7 +102,7 @@ def test_kms_down_takes_nothing_and_says_so_in_one_line(bench: Bench) -> None:
     )
     assert worker.end(40) == 69
     assert "KMS_UNAVAILABLE" in worker.text
-    assert queue_length(bench.settings, "minilm") == 1
+    assert depth(bench.settings, "minilm").waiting == 1
 
 
 def test_gated_worker_stops_at_once(bench: Bench) -> None:

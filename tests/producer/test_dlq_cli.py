@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from ephemeralml.broker_config import BrokerSettings, broker_running, broker_settings
 from ephemeralml.broker_config.blobs import make_blob_store
 from ephemeralml.broker_config.dead_letters import DeadLetter, DeadLetters
-from ephemeralml.broker_config.health import queue_length
+from ephemeralml.broker_config.health import depth
 from ephemeralml.broker_config.ledger import Ledger
 from ephemeralml.producer.cli.dlq import app
 from ephemeralml.wire.pack import encode_jobs, encode_message
@@ -68,7 +68,7 @@ def test_a_letter_shows_what_is_public_of_its_jobs(broker: BrokerSettings) -> No
 
 def test_a_requeued_letter_is_on_the_queue_and_no_longer_dead(broker: BrokerSettings) -> None:
     assert call(broker, "requeue", READABLE.id[:16]).exit_code == 0
-    assert queue_length(broker, POOL) == 1
+    assert depth(broker, POOL).waiting == 1
     assert left(broker) == {JUNK.id}
 
 

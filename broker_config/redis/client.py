@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import redis
 from redis.backoff import ConstantBackoff, NoBackoff
 from redis.retry import Retry
 
-from .app import tls_options
-from .settings import BrokerSettings
+from ..settings import BrokerSettings
 
 #: redis-py's own default waits for seconds between attempts.
 RETRIES: Final = 2
 RETRY_SECONDS: Final = 0.2
 PROBE_SECONDS: Final = 2
+
+
+def tls_options(settings: BrokerSettings) -> dict[str, Any] | None:
+    """Return redis-py's TLS options: certificates are always checked."""
+    if not settings.url.startswith("rediss"):
+        return None
+    options: dict[str, Any] = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+    if settings.tls_ca_file is not None:
+        options["ssl_ca_certs"] = str(settings.tls_ca_file)
+    if settings.tls_cert_file is not None:
+        options["ssl_certfile"] = str(settings.tls_cert_file)
+        options["ssl_keyfile"] = str(settings.tls_key_file)
+    return options
 
 
 def redis_client(settings: BrokerSettings) -> redis.Redis:

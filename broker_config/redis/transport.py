@@ -17,16 +17,14 @@ from kombu.transport import redis
 from kombu.transport.virtual.base import QoS as VirtualQoS
 from kombu.utils.json import dumps, loads
 
-from .envelope import well_formed
-from .redis_lease import TAKE, LeaseKeys, Leases, put
+from ..envelope import DELIVERIES, well_formed
+from .lease import TAKE, LeaseKeys, Leases, put
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
-#: The header in which a consumer finds how often its message was delivered.
-DELIVERIES: Final = "deliveries"
 
 
 class LeaseQoS(redis.QoS):
-    """Acknowledges, gives back and extends by scripts; see :mod:`.redis_lease`."""
+    """Acknowledges, gives back and extends by scripts; see :mod:`.lease`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)  # type: ignore[no-untyped-call]

@@ -31,9 +31,9 @@ from typing import IO, Final, Self
 
 from redis.exceptions import RedisError
 
-from ..wire.errors import ConfigurationError, DeliveryError
-from .redis_client import probe_client
-from .settings import MAX_SOCKET_PATH_BYTES
+from ...wire.errors import ConfigurationError, DeliveryError
+from ..settings import MAX_SOCKET_PATH_BYTES
+from .client import probe_client
 
 #: A server that loads a large file answers late.
 START_SECONDS: Final = 20.0

@@ -1,0 +1,1 @@
+"""Redis, the embedded one and those of others: leases by script, hardened transport, clients."""
