@@ -17,8 +17,9 @@ b'for the TEE only'
 from __future__ import annotations
 
 from .errors import Error
+from .generation import GenerateParameters
 from .header import JobHeader, ReplyHeader
-from .job import Completion, Embedding, Job, Response
+from .job import Completion, Embedding, Job, Response, Turn
 from .keys import PublicKey
 from .sealing import Sealed, Sealer
 
@@ -26,6 +27,7 @@ __all__ = [
     "Completion",
     "Embedding",
     "Error",
+    "GenerateParameters",
     "Job",
     "JobHeader",
     "PublicKey",
@@ -33,4 +35,5 @@ __all__ = [
     "Response",
     "Sealed",
     "Sealer",
+    "Turn",
 ]

@@ -7,16 +7,16 @@ the job's secret 32-byte salt, so that nobody can guess a small input from a has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from .encoding import decode, encode
 from .errors import MalformedError
 from .fields import Fields
+from .generation import FINISH_REASONS, MAX_SEED, Scalar
 from .keys import PublicKey
 
 Task = Literal["embed", "generate"]
-Scalar = int | float | str | bool
 
 VERSION: Final = 1
 TASKS: Final[tuple[Task, ...]] = ("embed", "generate")
@@ -26,6 +26,8 @@ MAX_RECEIPT_BYTES: Final = 65_536
 MAX_INPUTS: Final = 2048
 MAX_PARAMETERS: Final = 64
 SALT_BYTES: Final = 32
+MAX_TOKEN_BYTES: Final = 1024
+MAX_ALTERNATIVES: Final = 20
 _MAX_TEXT: Final = MAX_JOB_BYTES
 
 
@@ -116,13 +118,30 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token of the output: its bytes (perhaps not whole UTF-8), its natural log-probability.
+
+    :param top: the likeliest tokens at its place, likeliest first, each with its log-probability.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
-    """One generated text: why it ended (``stop``, ``length``, ``deadline``) and token counts."""
+    """One generated text: why it ended (``stop``, ``length``, ``deadline``) and token counts.
+
+    :param seed: that its tokens were drawn with. :param logprobs: one per token, where they were asked for.
+    """
 
     text: str
     finish_reason: str
     input_tokens: int
     output_tokens: int
+    seed: int = 0
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 Output = Embedding | Completion
@@ -156,7 +175,7 @@ class Response:
     """What the worker answers; :meth:`encode` gives the canonical response bytes.
 
     :param model_hash: SHA-256 of the model manifest, 32 bytes. :param salt: the job's salt.
-    :param outputs: one per input, in order.
+    :param outputs: one per input, in order. :param sampling: of ``generate``, the parameters as applied.
     """
 
     job_id: bytes
@@ -166,21 +185,23 @@ class Response:
     outputs: tuple[Output, ...]
     engine: EngineInfo
     salt: bytes
+    sampling: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """Return the canonical response bytes."""
-        return encode(
-            {
-                1: VERSION,
-                2: self.job_id,
-                3: self.model,
-                4: self.model_hash,
-                5: self.task,
-                6: [_output_list(output) for output in self.outputs],
-                7: self.engine.to_map(),
-                8: self.salt,
-            }
-        )
+        fields: dict[object, object] = {
+            1: VERSION,
+            2: self.job_id,
+            3: self.model,
+            4: self.model_hash,
+            5: self.task,
+            6: [_output_list(output) for output in self.outputs],
+            7: self.engine.to_map(),
+            8: self.salt,
+        }
+        if self.task == "generate":
+            fields[9] = self.sampling
+        return encode(fields)
 
     @classmethod
     def decode(cls, data: bytes) -> Response:
@@ -188,9 +209,11 @@ class Response:
 
         :raises MalformedError: when they are anything else.
         """
-        fields = Fields(decode(data, max_bytes=MAX_RESPONSE_BYTES), "response", range(1, 9))
+        fields = Fields(decode(data, max_bytes=MAX_RESPONSE_BYTES), "response", range(1, 10))
         fields.version(1, VERSION)
         task = _task(fields.text(5, 1, 32))
+        if task == "embed" and 9 in fields:
+            raise MalformedError("UNKNOWN_FIELD", "the response has 1 unknown field(s)")
         return cls(
             job_id=fields.octets(2, 16),
             model=fields.text(3, 1, 256),
@@ -199,6 +222,7 @@ class Response:
             outputs=tuple(_output(task, item) for item in fields.items(6, 1, MAX_INPUTS)),
             engine=EngineInfo.from_map(fields.required(7, dict)),
             salt=fields.octets(8, SALT_BYTES),
+            sampling=_parameters(fields.required(9, dict)) if task == "generate" else {},
         )
 
 
@@ -269,17 +293,59 @@ def _commitment(fields: Fields) -> BatchCommitment | None:
 def _output_list(output: Output) -> list[object]:
     if isinstance(output, Embedding):
         return [output.vector, output.tokens, output.truncated]
-    return [output.text, output.finish_reason, output.input_tokens, output.output_tokens]
+    logprobs = None
+    if output.logprobs is not None:
+        logprobs = [[item.token, item.logprob, [list(pair) for pair in item.top]] for item in output.logprobs]
+    counts = [output.input_tokens, output.output_tokens]
+    return [output.text, output.finish_reason, *counts, output.seed, logprobs]
 
 
 def _output(task: Task, item: object) -> Output:
-    kinds: tuple[type, ...] = (bytes, int, bool) if task == "embed" else (str, str, int, int)
-    if not isinstance(item, list) or [type(part) for part in item] != list(kinds):
+    return _embedding(item) if task == "embed" else _completion(item)
+
+
+def _parts(item: object, kinds: tuple[type, ...]) -> list[object]:
+    if not isinstance(item, list) or tuple(type(part) for part in item[: len(kinds)]) != kinds:
         raise MalformedError("WRONG_TYPE", "an output is not of its task's form")
     if any(type(part) is int and part < 0 for part in item):
         raise MalformedError("OUT_OF_BOUNDS", "a token count is negative")
-    if task == "embed":
-        if len(item[0]) % 4:
-            raise MalformedError("OUT_OF_BOUNDS", "a vector is not whole float32 numbers")
-        return Embedding(*item)
-    return Completion(*item)
+    return item
+
+
+def _embedding(item: object) -> Embedding:
+    vector, *rest = _parts(item, (bytes, int, bool))
+    if len(rest) != 2:
+        raise MalformedError("WRONG_TYPE", "an output is not of its task's form")
+    if len(cast("bytes", vector)) % 4:
+        raise MalformedError("OUT_OF_BOUNDS", "a vector is not whole float32 numbers")
+    return Embedding(vector, *rest)  # type: ignore[arg-type]
+
+
+def _completion(item: object) -> Completion:
+    parts = _parts(item, (str, str, int, int, int))
+    if len(parts) != 6:
+        raise MalformedError("WRONG_TYPE", "an output is not of its task's form")
+    text, end, read, written, seed, logprobs = cast("tuple[str, str, int, int, int, object]", parts)
+    if end not in FINISH_REASONS or seed > MAX_SEED:
+        raise MalformedError("OUT_OF_BOUNDS", "a text's end or seed is not one that is known")
+    if logprobs is None:
+        return Completion(text, end, read, written, seed)
+    if not isinstance(logprobs, list) or len(logprobs) != written:
+        raise MalformedError("WRONG_TYPE", "there is not one log-probability per token")
+    return Completion(text, end, read, written, seed, tuple(map(_logprob, logprobs)))
+
+
+def _logprob(item: object) -> TokenLogprob:
+    if not isinstance(item, list) or len(item) != 3 or not isinstance(item[2], list):
+        raise MalformedError("WRONG_TYPE", "a log-probability is not of its form")
+    if len(item[2]) > MAX_ALTERNATIVES:
+        raise MalformedError("OUT_OF_BOUNDS", "a token has too many alternatives")
+    return TokenLogprob(*_token(item[:2]), tuple(map(_token, item[2])))
+
+
+def _token(pair: object) -> tuple[bytes, float]:
+    if not isinstance(pair, list) or [type(part) for part in pair] != [bytes, float]:
+        raise MalformedError("WRONG_TYPE", "a log-probability is not of its form")
+    if len(pair[0]) > MAX_TOKEN_BYTES or not pair[1] <= 0.0:  # also not NaN
+        raise MalformedError("OUT_OF_BOUNDS", "a token or its log-probability is out of bounds")
+    return pair[0], pair[1]

@@ -147,8 +147,25 @@ def _jobs() -> Iterator[Case]:
         ("tokens-true", _changed(response, f6=[[bytes(4), True, False]]), "WRONG_TYPE"),
         ("engine-open", _changed(response, f7={1: "a", 2: "b", 3: "c", 4: "d", 5: "e"}), "UNKNOWN_FIELD"),
         ("no-salt", _changed(response, f8=_DROP), "MISSING_FIELD"),
+        ("embed-with-sampling", _changed(response, f9={}), "UNKNOWN_FIELD"),
     ):
         yield "response", name, data, code
+    generated = samples.responses()["generate"].encode()
+    for name, item, code in (
+        ("end-unknown", ["", "eos", 1, 0, 0, None], "OUT_OF_BOUNDS"),
+        ("seed-of-33-bits", ["", "stop", 1, 0, 1 << 32, None], "OUT_OF_BOUNDS"),
+        ("seed-negative", ["", "stop", 1, 0, -1, None], "OUT_OF_BOUNDS"),
+        ("completion-of-four", ["", "stop", 1, 0], "WRONG_TYPE"),
+        ("completion-of-seven", ["", "stop", 1, 0, 0, None, None], "WRONG_TYPE"),
+        ("logprob-for-no-token", ["", "stop", 1, 0, 0, [[b"a", -1.0, []]]], "WRONG_TYPE"),
+        ("logprob-positive", ["", "stop", 1, 1, 0, [[b"a", 0.5, []]]], "OUT_OF_BOUNDS"),
+        ("logprob-integer", ["", "stop", 1, 1, 0, [[b"a", 0, []]]], "WRONG_TYPE"),
+        ("logprob-text", ["", "stop", 1, 1, 0, [["a", -1.0, []]]], "WRONG_TYPE"),
+        ("21-alternatives", ["", "stop", 1, 1, 0, [[b"a", -1.0, [[b"b", -1.0]] * 21]]], "OUT_OF_BOUNDS"),
+    ):
+        yield "response", name, _changed(generated, f6=[item]), code
+    yield "response", "no-sampling", _changed(generated, f9=_DROP), "MISSING_FIELD"
+    yield "response", "sampling-nested", _changed(generated, f9={"a": {}}), "WRONG_TYPE"
     yield "result", "no-receipt", encode({1: 1, 2: b"a"}), "MISSING_FIELD"
     yield "result", "empty-receipt", encode({1: 1, 2: b"a", 3: b""}), "OUT_OF_BOUNDS"
 

@@ -6,8 +6,18 @@ import struct
 
 from ephemeralml.wire.announcement import AnnouncementBody, ModelIdentity
 from ephemeralml.wire.bundle import Collateral, EvidenceBundle
+from ephemeralml.wire.generation import GenerateParameters
 from ephemeralml.wire.header import JobHeader, ReplyHeader
-from ephemeralml.wire.job import BatchCommitment, Completion, Embedding, EngineInfo, Job, Response, Turn
+from ephemeralml.wire.job import (
+    BatchCommitment,
+    Completion,
+    Embedding,
+    EngineInfo,
+    Job,
+    Response,
+    TokenLogprob,
+    Turn,
+)
 from ephemeralml.wire.keys import PublicKey, SuiteName
 from ephemeralml.wire.pack import SealedJob, SealedReply
 from ephemeralml.wire.private_keys import PrivateKey
@@ -89,11 +99,19 @@ def responses() -> dict[str, Response]:
     """Return a response of each task."""
     vectors = [struct.pack("<3f", 0.6, -0.8, 0.0), struct.pack("<3f", 1.0, 0.0, 0.0)]
     embeddings = (Embedding(vectors[0], 5, False), Embedding(vectors[1], 256, True))
-    completions = (Completion("Yes. ✓", "stop", 12, 4), Completion("", "deadline", 1, 0))
+    tokens = (TokenLogprob(b"Hi", -0.25, ((b"Hi", -0.25), (b"\xe2\x9c", -1.5))), TokenLogprob(b"\xe2", -2.0))
+    completions = (
+        Completion("Yes. ✓", "stop", 12, 4, 7),
+        Completion("", "deadline", 1, 0, 8),
+        Completion("Hi", "length", 3, 2, 2**32 - 1, tokens),
+    )
+    sampling = GenerateParameters(max_tokens=64, temperature=0.5, stop=("END",), logprobs=True).effective()
     model_hash, salt, job_id = filled(0xE0, 32), filled(0x80, 32), filled(0x10, 16)
     return {
         "embed": Response(job_id, "all-minilm-l6-v2", model_hash, "embed", embeddings, ENGINE, salt),
-        "generate": Response(job_id, "llama-3-8b", model_hash, "generate", completions, ENGINE, salt),
+        "generate": Response(
+            *(job_id, "llama-3-8b", model_hash, "generate", completions, ENGINE, salt), sampling=sampling
+        ),
     }
 
 

@@ -14,8 +14,18 @@ from ephemeralml.wire.announcement import AnnouncementBody, ModelIdentity
 from ephemeralml.wire.bundle import Collateral, EvidenceBundle
 from ephemeralml.wire.encoding import Tag
 from ephemeralml.wire.errors import Error, MalformedError
+from ephemeralml.wire.generation import FINISH_REASONS
 from ephemeralml.wire.header import JobHeader, ReplyHeader
-from ephemeralml.wire.job import BatchCommitment, Completion, Embedding, EngineInfo, Job, Response, Turn
+from ephemeralml.wire.job import (
+    BatchCommitment,
+    Completion,
+    Embedding,
+    EngineInfo,
+    Job,
+    Response,
+    TokenLogprob,
+    Turn,
+)
 from ephemeralml.wire.keys import SuiteName
 from ephemeralml.wire.pack import SealedJob, SealedReply
 from ephemeralml.wire.private_keys import PrivateKey
@@ -90,7 +100,16 @@ jobs = st.builds(
     batch=st.none() | st.builds(BatchCommitment, octets(32), st.integers(1, 50_000)),
 )
 embeddings = st.builds(Embedding, octets(0, 5).map(lambda raw: raw * 4), counts, st.booleans())
-completions = st.builds(Completion, st.text(max_size=20), st.text(max_size=9), counts, counts)
+_logprob = st.floats(max_value=0.0, allow_nan=False)
+_tops = st.lists(st.tuples(octets(0, 4), _logprob), max_size=3).map(tuple)
+_logprobs = st.lists(st.builds(TokenLogprob, octets(0, 4), _logprob, _tops), max_size=3).map(tuple)
+_ends = (st.text(max_size=20), st.sampled_from(FINISH_REASONS), counts)
+_seeds = st.integers(0, 2**32 - 1)
+completions = st.builds(Completion, *_ends, counts, _seeds) | st.builds(
+    lambda text, end, read, logprobs, seed: Completion(text, end, read, len(logprobs), seed, logprobs),
+    *(*_ends, _logprobs, _seeds),
+)
+sampling = st.dictionaries(st.text(min_size=1, max_size=8), parameter_scalars, max_size=4)
 
 
 def _responses(task: str) -> st.SearchStrategy[Response]:
@@ -104,6 +123,7 @@ def _responses(task: str) -> st.SearchStrategy[Response]:
         outputs=st.lists(outputs, min_size=1, max_size=4).map(tuple),
         engine=engines,
         salt=octets(32),
+        sampling=st.just({}) if task == "embed" else sampling,
     )
 
 
