@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,12 +20,14 @@ from ..broker_config.ledger import Ledger
 from ..wire.encoding import sha256
 from ..wire.errors import DeliveryError, Error, MalformedError
 from ..wire.pack import PackReference, SealedReply, decode_message, encode_message, encode_replies
+from .meter import End, Stage
 from .pipeline import Pipeline
 from .redelivery import Redelivery
 
 LOG: Final = logging.getLogger("ephemeralml.worker")
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 UNEXPECTED: Final = "UNEXPECTED"
+_RETURNED: Final[End] = "returned"
 
 
 @dataclass
@@ -65,34 +68,39 @@ class JobTask:
             lets it answer no more, or something unexpected happened: the message must come again.
         """
         self.admit()
+        meter, end = self.pipeline.meter, _RETURNED
+        meter.message(deliveries)
         with self._lock:
             self._in_work += 1
         try:
-            self._answer(message, deliveries)
+            end = self._answer(message, deliveries)
         finally:
+            meter.message_ended(end)
             with self._lock:
                 self._in_work -= 1
 
-    def _answer(self, message: bytes, deliveries: int) -> None:
+    def _answer(self, message: bytes, deliveries: int) -> End:
         redelivery = self.redelivery()
         try:
             if self.seal(message):
-                return
-            pack = self._resolve(message)
+                return "answered"
+            with self._timed("resolve"):
+                pack = self._resolve(message)
             again = deliveries > 1
             answered = redelivery.answer(message, pack, deliveries) if again else self._first(pack)
         except Error as error:
             if error.retriable:
                 raise
             redelivery.bury(message, error.code, deliveries)
-            return
+            return "dead"
         except Exception as error:  # a fault of ours ends no job silently; its text may hold anything
             LOG.error("an unexpected %s", type(error).__name__)
             if not redelivery.hopeless(deliveries):
                 raise DeliveryError(UNEXPECTED, "an unexpected fault; the message comes again") from None
             redelivery.bury(message, UNEXPECTED, deliveries)
-            return
+            return "dead"
         LOG.info("answered %d job(s)", answered)
+        return "answered"
 
     def _first(self, pack: bytes) -> int:
         replies = self.pipeline.answer(pack)
@@ -114,7 +122,15 @@ class JobTask:
             self.send(reply_to, sealed[:half])
             self.send(reply_to, sealed[half:])
             return
-        self._retrying(lambda: self.publish(reply_to, self._body(pack)))
+        with self._timed("publish"):
+            self._retrying(lambda: self.publish(reply_to, self._body(pack)))
+
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        pipeline = self.pipeline
+        started = pipeline.monotonic()
+        yield
+        pipeline.meter.took(stage, pipeline.monotonic() - started)
 
     def redelivery(self) -> Redelivery:
         """Return what answers messages that come again."""
@@ -146,6 +162,7 @@ class JobTask:
                 if not error.retriable:
                     raise
                 delay = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                self.pipeline.meter.publish_failed()
                 LOG.warning("replies not published yet: %s", error.code)
                 if self.stopping.wait(delay):
                     raise DeliveryError(

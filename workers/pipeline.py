@@ -24,6 +24,7 @@ from ..wire.opening import Opener
 from ..wire.pack import SealedJob, SealedReply, decode_jobs
 from ..wire.sealing import Sealer
 from .identity import WorkerIdentity
+from .meter import Meter
 
 #: Stored replies for redeliveries: at most so many, and so many bytes.
 REPLAY_JOBS: Final = 8192
@@ -96,6 +97,7 @@ class Pipeline:
     """Answers packs for one worker. Safe for threads.
 
     :param unix: wall clock, Unix seconds. :param monotonic: seconds, for durations and rekeying.
+    :param meter: is told of jobs, stages and outcomes.
     """
 
     identity: WorkerIdentity
@@ -104,6 +106,7 @@ class Pipeline:
     unix: Callable[[], float]
     monotonic: Callable[[], float]
     keys: JobKeys = field(default_factory=OpenersKeys)
+    meter: Meter = field(default_factory=Meter)
     _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
     _finished_bytes: int = 0
     _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
@@ -117,8 +120,13 @@ class Pipeline:
         """
         since = self.monotonic()
         pool, sealed_jobs = decode_jobs(pack)
-        works = [work for sealed in sealed_jobs if (work := self._read(pool, sealed, since)) is not None]
-        self._run([work for work in works if work.reply is None])
+        self.meter.pack(len(sealed_jobs))
+        try:
+            works = [work for sealed in sealed_jobs if (work := self._read(pool, sealed, since)) is not None]
+            self.meter.took("open", self.monotonic() - since)
+            self._run([work for work in works if work.reply is None])
+        finally:
+            self.meter.pack_ended(len(sealed_jobs))
         return [Reply(work.header.reply_to, work.reply) for work in works if work.reply is not None]
 
     def give_up(self, pack: bytes, code: str) -> list[Reply]:
@@ -215,9 +223,12 @@ class Pipeline:
             answers = self.runner(jobs)
         except Exception:  # whatever an engine throws, each job still ends in a signed outcome
             answers = [EngineError("ENGINE_FAILED")] * len(jobs)
-        elapsed_ms = round((self.monotonic() - started) * 1000)
+        ran = self.monotonic()
+        elapsed_ms = round((ran - started) * 1000)
         for work, answer in zip(works, answers, strict=True):
             self._finish(work, self._answered(work, answer, elapsed_ms))
+        self.meter.took("run", ran - started)
+        self.meter.took("seal", self.monotonic() - ran)
 
     def _answered(
         self, work: _Work, answer: tuple[Output, ...] | EngineError, elapsed_ms: int
@@ -265,6 +276,7 @@ class Pipeline:
         return SealedReply(work.header.job_id, self._sign(work, status, code, None))
 
     def _sign(self, work: _Work, status: Status, code: str, receipt_hash: bytes | None) -> bytes:
+        self.meter.outcome(work.header.job_id, status, code)
         return self.identity.outcome(
             header=work.header,
             header_hash=sha256(work.header_bytes),

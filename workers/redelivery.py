@@ -75,6 +75,7 @@ class Redelivery:
         :raises DeliveryError: the blob store cannot be reached.
         """
         self.dead_letters.add(DeadLetter(message, code, deliveries, int(self.now()), jobs))
+        self.pipeline.meter.dead_letter(code)
         LOG.error("a message was given up and kept as a dead letter: %s", code)
 
     def _one(self, ident: str, pool: str, job: SealedJob, hopeless: bool) -> tuple[list[Reply], bool]:
