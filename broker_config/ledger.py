@@ -37,7 +37,7 @@ class Ledger:
     def start(self, message: str, job: bytes) -> int:
         """Write down that a job begins to run, and return for the how manieth time.
 
-        :param message: a message's id. :param job: SHA-256 of the job's public header, 32 bytes.
+        :param message: a message's id. :param job: the job hash (spec/wire.md), 32 bytes.
         :raises DeliveryError: the blob store cannot be reached.
         """
         # Conditional puts count on every store alike.

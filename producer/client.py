@@ -330,15 +330,16 @@ def _seal(
         index=None if head.batch_id is None else index,
     ).encode()
     request = job.encode()
+    sealed = SealedJob(header, sealer.seal(header, request))
     record = JobRecord(
         job_id=job_id.hex(),
         custom_id=custom_id,
-        header_hash=sha256(header).hex(),
+        job_hash=sealed.hash.hex(),
         request_hash=sha256(request).hex(),
         nonce=job.nonce.hex(),
         salt=job.salt.hex(),
     )
-    return record, SealedJob(header, sealer.seal(header, request))
+    return record, sealed
 
 
 def _packs(jobs: Sequence[SealedJob], pack_jobs: int) -> Iterator[list[SealedJob]]:

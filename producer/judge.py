@@ -96,8 +96,8 @@ class Judge:
         evidence_hash = peek_outcome(reply.outcome).attestation_doc_hash
         worker = self.trust.worker(self.head.pool, evidence_hash)
         outcome = verify_outcome(reply.outcome, worker.body.receipt_key)
-        expected = (bytes.fromhex(record.job_id), self.head.pool, bytes.fromhex(record.header_hash))
-        if (outcome.job_id, outcome.pool, outcome.header_hash) != expected:
+        expected = (bytes.fromhex(record.job_id), self.head.pool, bytes.fromhex(record.job_hash))
+        if (outcome.job_id, outcome.pool, outcome.job_hash) != expected:
             raise VerificationError("OUTCOME_MISMATCH", "the outcome is of another job")
         return outcome, worker
 

@@ -25,7 +25,7 @@ from ..wire.keys import SuiteName
 from ..wire.pack import SealedReply, decode_jobs, decode_replies, encode_replies
 from ..wire.private_keys import PrivateKey
 
-VERSION: Final = 1
+VERSION: Final = 2
 _EXISTS: Final = "the ticket exists already: continue it with `ephemeralml results`, or name another"
 
 
@@ -58,7 +58,7 @@ class JobRecord:
 
     job_id: str
     custom_id: str
-    header_hash: str
+    job_hash: str
     request_hash: str
     nonce: str
     salt: str = field(repr=False)

@@ -37,7 +37,7 @@ class Outcome:
     :param job_id: 16 bytes. :param code: stable upper-case code, empty only for a success.
     :param iat: Unix seconds. :param receipt_hash: SHA-256 of the receipt, only and always for a success.
     :param attestation_doc_hash: SHA-256 of the worker's attestation document.
-    :param header_hash: SHA-256 of the job's public header as it travelled.
+    :param job_hash: hash of the sealed job as it reached the worker (:attr:`..wire.pack.SealedJob.hash`).
     :param batch_id: 16 bytes, together with ``index`` or not at all.
     """
 
@@ -47,7 +47,7 @@ class Outcome:
     code: str
     iat: int
     attestation_doc_hash: bytes
-    header_hash: bytes
+    job_hash: bytes
     receipt_hash: bytes | None = None
     batch_id: bytes | None = None
     index: int | None = None
@@ -65,7 +65,7 @@ class Outcome:
             5: self.code,
             6: self.iat,
             10: self.attestation_doc_hash,
-            11: self.header_hash,
+            11: self.job_hash,
         }
         optional = {7: self.receipt_hash, 8: self.batch_id, 9: self.index}
         fields.update((key, value) for key, value in optional.items() if value is not None)
@@ -144,5 +144,5 @@ def _read(value: object) -> Outcome:
         batch_id=fields.octets(8, 16) if 8 in fields else None,
         index=fields.uint(9, maximum=MAX_BATCH_ITEMS - 1) if 9 in fields else None,
         attestation_doc_hash=fields.octets(10, 32),
-        header_hash=fields.octets(11, 32),
+        job_hash=fields.octets(11, 32),
     )

@@ -9,11 +9,12 @@ SHA-256 and size of a blob that is the pack (:class:`PackReference`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .encoding import decode, encode
+from .encoding import decode, encode, sha256
 from .errors import MalformedError
 from .fields import Fields
 from .header import MAX_HEADER_BYTES, check_pool
@@ -33,6 +34,13 @@ class SealedJob:
 
     header: bytes
     sealed: Sealed
+
+    @property
+    def hash(self) -> bytes:
+        """The job hash (spec/wire.md, section 8): what names a sealed job as it travels, 32 bytes."""
+        digest = hashlib.sha256(sha256(self.header) + sha256(self.sealed.recipient) + self.sealed.iv)
+        digest.update(self.sealed.ciphertext)
+        return digest.digest()
 
 
 @dataclass(frozen=True, slots=True)

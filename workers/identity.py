@@ -77,7 +77,7 @@ class WorkerIdentity:
         self,
         *,
         header: JobHeader,
-        header_hash: bytes,
+        job_hash: bytes,
         status: Status,
         code: str,
         receipt_hash: bytes | None,
@@ -94,7 +94,7 @@ class WorkerIdentity:
             batch_id=header.batch_id,
             index=header.index,
             attestation_doc_hash=self.evidence_hash,
-            header_hash=header_hash,
+            job_hash=job_hash,
         )
         return make_outcome(outcome, self.receipt_key)
 

@@ -76,7 +76,7 @@ class Reply:
 class _Work:
     """One job on its way through the pipeline."""
 
-    header_bytes: bytes
+    hash: bytes
     header: JobHeader
     request: bytes = b""
     job: Job | None = None
@@ -138,11 +138,11 @@ class Pipeline:
         replies = []
         for sealed in decode_jobs(pack)[1]:
             try:
-                work = _Work(sealed.header, JobHeader.decode(sealed.header))
+                work = _Work(sealed.hash, JobHeader.decode(sealed.header))
             except MalformedError:
                 continue
             with self._lock:
-                work.reply = self._finished.get(sha256(sealed.header))
+                work.reply = self._finished.get(work.hash)
             if work.reply is None:
                 self._finish(work, self._outcome(work, "failed", code))
             if work.reply is not None:
@@ -172,9 +172,9 @@ class Pipeline:
             header = JobHeader.decode(sealed.header)
         except MalformedError:
             return None  # nobody to answer: the header holds the job id and the reply queue
-        work = _Work(sealed.header, header)
+        work = _Work(sealed.hash, header)
         with self._lock:
-            work.reply = self._finished.get(sha256(sealed.header))
+            work.reply = self._finished.get(work.hash)
         if work.reply is not None:
             return work
         try:
@@ -279,7 +279,7 @@ class Pipeline:
         self.meter.outcome(work.header.job_id, status, code)
         return self.identity.outcome(
             header=work.header,
-            header_hash=sha256(work.header_bytes),
+            job_hash=work.hash,
             status=status,
             code=code,
             receipt_hash=receipt_hash,
@@ -288,9 +288,8 @@ class Pipeline:
 
     def _finish(self, work: _Work, reply: SealedReply) -> None:
         """Keep a job's reply; one that is kept already (by a copy in its pack or a thread) counts instead."""
-        key = sha256(work.header_bytes)
         with self._lock:
-            work.reply = self._finished.setdefault(key, reply)
+            work.reply = self._finished.setdefault(work.hash, reply)
             if work.reply is not reply:
                 return
             self._finished_bytes += _size(reply)

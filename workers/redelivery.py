@@ -15,7 +15,6 @@ from typing import Final
 
 from ..broker_config.dead_letters import DeadLetter, DeadLetters
 from ..broker_config.ledger import Ledger, message_id
-from ..wire.encoding import sha256
 from ..wire.errors import DeliveryError, Error
 from ..wire.header import JobHeader
 from ..wire.pack import SealedJob, SealedReply, decode_jobs, decode_replies, encode_jobs, encode_replies
@@ -80,7 +79,7 @@ class Redelivery:
 
     def _one(self, ident: str, pool: str, job: SealedJob, hopeless: bool) -> tuple[list[Reply], bool]:
         """Return a job's replies (none where its header cannot be read), and whether it was given up."""
-        alone, key = encode_jobs(pool, [job]), sha256(job.header)
+        alone, key = encode_jobs(pool, [job]), job.hash
         kept = self._kept(ident, key, job)
         if kept is not None:
             return [kept], False

@@ -58,7 +58,7 @@ OUTCOME = Outcome(
     batch_id=b"\x03" * 16,
     index=49_999,
     attestation_doc_hash=b"\xdd" * 32,
-    header_hash=b"\x04" * 32,
+    job_hash=b"\x04" * 32,
 )
 
 

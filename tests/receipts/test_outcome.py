@@ -56,7 +56,7 @@ def test_only_its_own_key_verifies() -> None:
         (replace(OUTCOME, job_id=bytes(15)), "OUT_OF_BOUNDS"),
         (replace(OUTCOME, pool="No Pool"), "BAD_POOL"),
         (replace(OUTCOME, iat=0), "OUT_OF_BOUNDS"),
-        (replace(OUTCOME, header_hash=bytes(31)), "OUT_OF_BOUNDS"),
+        (replace(OUTCOME, job_hash=bytes(31)), "OUT_OF_BOUNDS"),
         (replace(OUTCOME, attestation_doc_hash=bytes(33)), "OUT_OF_BOUNDS"),
     ],
 )

@@ -251,3 +251,18 @@ def test_fleet_without_a_trusted_worker_cannot_be_sealed_to(tmp_path: Path) -> N
     stand.now += 3601
     with pytest.raises(AppraisalError, match="NO_TRUSTED_WORKER"):
         stand.fleet()
+
+
+@pytest.mark.parametrize("part", ["iv", "ciphertext", "recipient"])
+def test_a_job_that_the_host_broke_is_still_answered(stand: Stand, part: str) -> None:
+    ticket = stand.plan(item("four"))
+    (pack,) = stand.packs(ticket)
+    _, (job,) = decode_jobs(pack)
+    value = getattr(job.sealed, part)
+    broken = replace(job, sealed=replace(job.sealed, **{part: value[:-1] + bytes([value[-1] ^ 1])}))
+    (refusal,) = stand.pipeline.answer(encode_jobs(POOL, [broken]))
+    assert status(stand, refusal.sealed) == ("rejected", "CANNOT_OPEN")
+    with pytest.raises(VerificationError, match="OUTCOME_MISMATCH"):
+        stand.judge(ticket, refusal.sealed)
+    (reply,) = stand.pipeline.answer(pack)
+    assert stand.judge(ticket, reply.sealed).status == "succeeded"

@@ -169,7 +169,7 @@ def test_junk_in_the_ledger_makes_a_job_run_again(stand: Stand) -> None:
     host = host_of(stand)
     host.deliver(stand.worker())
     for job in host.ticket.jobs.values():
-        Ledger(stand.blobs, POOL).finish(message_id(host.body), bytes.fromhex(job.header_hash), b"junk")
+        Ledger(stand.blobs, POOL).finish(message_id(host.body), bytes.fromhex(job.job_hash), b"junk")
     host.deliver(stand.worker(), deadly=False)
     assert {end.status for end in host.ends().values()} == {"succeeded"}
 
@@ -286,7 +286,7 @@ def test_another_jobs_reply_in_the_ledger_is_not_sent(stand: Stand) -> None:
     host.deliver(stand.worker())
     host.deliver(stand.worker())
     ident, ledger = message_id(host.body), Ledger(stand.blobs, POOL)
-    keys = [bytes.fromhex(job.header_hash) for job in host.ticket.jobs.values()]
+    keys = [bytes.fromhex(job.job_hash) for job in host.ticket.jobs.values()]
     kept = next(reply for key in keys if (reply := ledger.reply(ident, key)) is not None)
     for key in keys:
         ledger.finish(ident, key, kept)
