@@ -27,7 +27,7 @@ from .errors import MalformedError, SealingError
 from .keys import SUITES, PublicKey, Suite
 from .padding import pad
 
-Purpose = Literal["job", "result"]
+Purpose = Literal["job", "result", "chunk"]
 
 PROTOCOL: Final = "ephemeralml/1"
 COSE_ENCRYPT_TAG: Final = 96
