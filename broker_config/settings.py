@@ -24,6 +24,10 @@ SCHEMES: Final = ("redis", "rediss", "redis+socket")
 #: sun_path holds 108 bytes on Linux, the closing zero included (unix(7)).
 MAX_SOCKET_PATH_BYTES: Final = 107
 
+#: The longest acknowledgement deadline, and a message with room for attributes ("Pub/Sub quotas and limits").
+MAX_PUBSUB_LEASE_S: Final = 600
+MAX_PUBSUB_INLINE_BYTES: Final = 9 << 20
+
 #: Profiles that exist; each names one way to carry messages and blobs.
 Profile = Literal["embedded", "redis", "sqs", "pubsub"]
 
@@ -46,6 +50,10 @@ class BrokerSettings(BaseSettings):
     :param connect_timeout_s: seconds to wait for a connection.
     :param operation_timeout_s: seconds to wait for the broker's answer to one command.
     :param appendfsync: when the embedded broker syncs its file to disk.
+    :param pubsub_project: the Google Cloud project of the profile ``pubsub``. :param pubsub_endpoint:
+        its service as ``host:port``, over TLS unless it is this machine. :param pubsub_prefix: begins the
+        names of its topics and subscriptions. :param pubsub_create_replies: whether clients make and
+        delete their reply queues. :param pubsub_retention_s: seconds that ``queues create`` lets jobs wait.
     :param tls_ca_file: roots for ``rediss://`` (default: the system's). :param tls_cert_file: and
         :param tls_key_file: this client's own certificate, where the server asks for one.
     """
@@ -64,6 +72,13 @@ class BrokerSettings(BaseSettings):
     connect_timeout_s: float = Field(default=3, gt=0, le=60)
     operation_timeout_s: float = Field(default=15, ge=5, le=300)
     appendfsync: Literal["always", "everysec"] = "everysec"
+    pubsub_project: str | None = Field(default=None, pattern=r"\A[a-z][a-z0-9.:-]{4,61}[a-z0-9]\Z")
+    pubsub_endpoint: str = Field(
+        default="pubsub.googleapis.com:443", pattern=r"\A[a-zA-Z0-9.:\[\]-]+:[0-9]{1,5}\Z"
+    )
+    pubsub_prefix: str = Field(default="ephemeralml.", pattern=r"\A(?!goog)[A-Za-z][A-Za-z0-9._-]{0,99}\Z")
+    pubsub_create_replies: bool = True
+    pubsub_retention_s: int = Field(default=7 * 86_400, ge=600, le=31 * 86_400)
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -89,11 +104,21 @@ class BrokerSettings(BaseSettings):
     def _consistent(self) -> Self:
         if (self.profile == "redis") != (self.broker_url is not None):
             raise ValueError("the profile redis needs broker_url, the other profiles have none")
+        if self.profile == "pubsub":
+            self._consistent_pubsub()
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
         if self.broker_url is not None:
             check_url(self.broker_url.get_secret_value())
         return self
+
+    def _consistent_pubsub(self) -> None:
+        if self.pubsub_project is None:
+            raise ValueError("the profile pubsub needs pubsub_project")
+        if self.visibility_timeout_s > MAX_PUBSUB_LEASE_S:
+            raise ValueError("Pub/Sub leases for 600 seconds at most: visibility_timeout_s")
+        if self.inline_limit_bytes > MAX_PUBSUB_INLINE_BYTES:
+            raise ValueError("Pub/Sub messages hold 10 MB at most: inline_limit_bytes")
 
     @classmethod
     def settings_customise_sources(
