@@ -72,11 +72,11 @@ class BrokerSettings(BaseSettings):
     connect_timeout_s: float = Field(default=3, gt=0, le=60)
     operation_timeout_s: float = Field(default=15, ge=5, le=300)
     appendfsync: Literal["always", "everysec"] = "everysec"
-    pubsub_project: str | None = Field(default=None, pattern=r"\A[a-z][a-z0-9.:-]{4,61}[a-z0-9]\Z")
+    pubsub_project: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9.:-]{4,61}[a-z0-9]$")
     pubsub_endpoint: str = Field(
-        default="pubsub.googleapis.com:443", pattern=r"\A[a-zA-Z0-9.:\[\]-]+:[0-9]{1,5}\Z"
+        default="pubsub.googleapis.com:443", pattern=r"^[a-zA-Z0-9.:\[\]-]+:[0-9]{1,5}$"
     )
-    pubsub_prefix: str = Field(default="ephemeralml.", pattern=r"\A(?!goog)[A-Za-z][A-Za-z0-9._-]{0,99}\Z")
+    pubsub_prefix: str = Field(default="ephemeralml.", pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")
     pubsub_create_replies: bool = True
     pubsub_retention_s: int = Field(default=7 * 86_400, ge=600, le=31 * 86_400)
     tls_ca_file: Path | None = None
@@ -115,6 +115,8 @@ class BrokerSettings(BaseSettings):
     def _consistent_pubsub(self) -> None:
         if self.pubsub_project is None:
             raise ValueError("the profile pubsub needs pubsub_project")
+        if self.pubsub_prefix.startswith("goog"):
+            raise ValueError("names that begin with goog are Google's own: pubsub_prefix")
         if self.visibility_timeout_s > MAX_PUBSUB_LEASE_S:
             raise ValueError("Pub/Sub leases for 600 seconds at most: visibility_timeout_s")
         if self.inline_limit_bytes > MAX_PUBSUB_INLINE_BYTES:
