@@ -29,12 +29,14 @@ from __future__ import annotations
 from .client import AsyncClient, Client
 from .inputs import InputItem, read_inputs
 from .judge import JobResult
+from .stream import Delta
 from .ticket import Ticket
 from .trust import VerifiedFleet, VerifiedWorker
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "Delta",
     "InputItem",
     "JobResult",
     "Ticket",

@@ -21,6 +21,7 @@ from ..broker_config.blobs import BlobStore, get_content, put_content
 from ..broker_config.replies import ReplyQueue, make_reply_queue
 from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import Submitter
+from ..wire.chunk import is_chunk
 from ..wire.encoding import sha256
 from ..wire.errors import (
     AppraisalError,
@@ -51,6 +52,7 @@ from ..wire.sealing import Sealer
 from .batch import commit
 from .inputs import InputItem
 from .judge import JobResult, Judge
+from .stream import Delta, TicketStreams, in_threads
 from .ticket import JobRecord, Ticket, TicketHead
 from .trust import Trust, VerifiedFleet
 
@@ -204,6 +206,28 @@ class Client:
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
         :raises AppraisalError: the policy in force has ended; nothing is judged, nothing is lost.
         """
+        for event in self._events(ticket, timeout_s, progress, None):
+            if isinstance(event, JobResult):
+                yield event
+
+    def stream(self, ticket: Ticket, timeout_s: float) -> Iterator[Delta | JobResult]:
+        """Yield texts while they are generated, and each job's verified end after the last of its text.
+
+        Text is provisional until its job's result has come (see :mod:`.stream`); jobs that send no chunks
+        yield their text with the result. Otherwise as :meth:`results`, which may be called afterwards.
+
+        :raises VerificationError: ``STREAM_MISMATCH``: what was yielded is not the result's text. The result
+            is kept in the ticket: :meth:`results` hands it out.
+        """
+        streams = TicketStreams(ticket)
+        for event in self._events(ticket, timeout_s, lambda _: None, streams):
+            if isinstance(event, JobResult):
+                yield from streams.finish(event)
+            yield event
+
+    def _events(
+        self, ticket: Ticket, timeout_s: float, progress: Callable[[int], None], streams: TicketStreams | None
+    ) -> Iterator[Delta | JobResult]:
         opener = Opener([ticket.reply_key], "result")
         judge = Judge(ticket.head, self.trust, opener)
         yield from self._stored(ticket, judge)
@@ -217,6 +241,13 @@ class Client:
                 delivery = queue.receive(min(POLL_SECONDS, timeout_s))
                 if delivery is None:
                     self._submit_again(ticket, last_news)
+                    continue
+                if is_chunk(delivery.body):
+                    delivery.ack()
+                    deltas = [] if streams is None else streams.take(delivery.body)
+                    if deltas:
+                        deadline, last_news = time.monotonic() + timeout_s, self.now()
+                    yield from deltas
                     continue
                 results, judged = self._take(ticket, judge, delivery.body)
                 if judged:
@@ -301,6 +332,11 @@ class AsyncClient:
         iterator = self.client.results(ticket, timeout_s)
         while (result := await asyncio.to_thread(next, iterator, None)) is not None:
             yield result
+
+    async def stream(self, ticket: Ticket, timeout_s: float) -> AsyncIterator[Delta | JobResult]:
+        """See :meth:`Client.stream`."""
+        async for event in in_threads(self.client.stream(ticket, timeout_s)):
+            yield event
 
 
 def _job(fleet: VerifiedFleet, item: InputItem, task: Task, reply_key: PublicKey, not_after: int) -> Job:

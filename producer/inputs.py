@@ -10,27 +10,29 @@ from typing import Any, Final
 
 from ..wire.encoding import encode
 from ..wire.errors import ConfigurationError, MalformedError
-from ..wire.job import MAX_INPUTS, Scalar
+from ..wire.job import MAX_INPUTS, Input, Scalar, Turn
 
 MAX_LINE_BYTES: Final = 1 << 20
 MAX_ITEMS: Final = 50_000
-_KEYS: Final = frozenset({"id", "text", "inputs", "parameters"})
+_KEYS: Final = frozenset({"id", "parameters"})
+_INPUTS: Final = frozenset({"text", "inputs", "messages"})
 
 
 @dataclass(frozen=True, slots=True)
 class InputItem:
-    """One job to be: the caller's own id, its texts, and engine parameters by name."""
+    """One job to be: the caller's own id, its texts (or conversations), and engine parameters by name."""
 
     custom_id: str
-    texts: tuple[str, ...] = field(repr=False)
+    texts: tuple[Input, ...] = field(repr=False)
     parameters: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
 
 
 def read_inputs(path: Path) -> list[InputItem]:
     """Read a file of inputs: ``.jsonl`` / ``.ndjson`` as JSON lines, anything else as one text per line.
 
-    A JSON line is a string, or an object with ``text`` or ``inputs`` (a list of texts) and optional
-    ``id`` and ``parameters``. Empty lines are skipped. Messages name lines, never contents.
+    A JSON line is a string, or an object with ``text``, ``inputs`` (a list of texts) or ``messages`` (a
+    conversation: objects with ``role`` and ``content``), and optional ``id`` and ``parameters``. Empty
+    lines are skipped. Messages name lines, never contents.
 
     :raises ConfigurationError: ``INPUT_UNREADABLE``.
     :raises MalformedError: ``INPUT_EMPTY``, ``INPUT_LINE_TOO_LONG``, ``INPUT_NOT_JSON``, ``INPUT_NOT_UTF8``,
@@ -81,20 +83,39 @@ def _json_item(number: int, line: str) -> InputItem:
         raise MalformedError("INPUT_NOT_JSON", f"line {number} is not JSON") from None
     if isinstance(value, str):
         value = {"text": value}
-    if not isinstance(value, dict) or not value.keys() <= _KEYS or ("text" in value) == ("inputs" in value):
-        raise _bad(number, "needs 'text' or 'inputs', and only 'id' and 'parameters' beside")
-    texts = [value["text"]] if "text" in value else value["inputs"]
-    if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_INPUTS or not all(_text(t) for t in texts):
-        raise _bad(number, f"needs 1 to {MAX_INPUTS} texts")
+    if not isinstance(value, dict) or len(value.keys() & _INPUTS) != 1 or value.keys() - _INPUTS - _KEYS:
+        raise _bad(number, "needs 'text', 'inputs' or 'messages', and only 'id' and 'parameters' beside")
+    texts = _inputs(number, value)
     custom_id = value.get("id", str(number))
     if not isinstance(custom_id, str) or not 1 <= len(custom_id) <= 256:
         raise _bad(number, "has an id that is not a text of 1 to 256 characters")
     parameters = _parameters(number, value.get("parameters", {}))
     try:
-        encode([texts, parameters, custom_id])  # numbers beyond 64 bits, lone surrogates
+        flat = [text if isinstance(text, str) else [[t.role, t.content] for t in text] for text in texts]
+        encode([flat, parameters, custom_id])  # numbers beyond 64 bits, lone surrogates
     except MalformedError:
         raise _bad(number, "has a value that cannot travel") from None
     return InputItem(custom_id, tuple(texts), parameters)
+
+
+def _inputs(number: int, value: dict[str, Any]) -> list[Input]:
+    if "messages" in value:
+        messages = value["messages"]
+        if not isinstance(messages, list) or not 1 <= len(messages) <= MAX_INPUTS:
+            raise _bad(number, f"needs 1 to {MAX_INPUTS} messages")
+        return [tuple(_turn(number, message) for message in messages)]
+    texts = [value["text"]] if "text" in value else value["inputs"]
+    if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_INPUTS or not all(_text(t) for t in texts):
+        raise _bad(number, f"needs 1 to {MAX_INPUTS} texts")
+    return texts
+
+
+def _turn(number: int, message: Any) -> Turn:
+    if not isinstance(message, dict) or message.keys() != {"role", "content"}:
+        raise _bad(number, "has a message that is not 'role' and 'content'")
+    if not _text(message["role"]) or not isinstance(message["content"], str):
+        raise _bad(number, "has a message whose role or content is not a text")
+    return Turn(message["role"], message["content"])
 
 
 def _parameters(number: int, value: Any) -> dict[str, Scalar | list[Scalar]]:

@@ -16,6 +16,30 @@ from .fields import Fields
 from .generation import FINISH_REASONS, MAX_SEED, Scalar
 from .keys import PublicKey
 
+__all__ = [
+    "MAX_INPUTS",
+    "MAX_JOB_BYTES",
+    "MAX_PARAMETERS",
+    "MAX_RECEIPT_BYTES",
+    "MAX_RESPONSE_BYTES",
+    "SALT_BYTES",
+    "TASKS",
+    "VERSION",
+    "BatchCommitment",
+    "Completion",
+    "Embedding",
+    "EngineInfo",
+    "Input",
+    "Job",
+    "Output",
+    "Response",
+    "Result",
+    "Scalar",
+    "Task",
+    "TokenLogprob",
+    "Turn",
+]
+
 Task = Literal["embed", "generate"]
 
 VERSION: Final = 1

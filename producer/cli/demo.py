@@ -215,7 +215,7 @@ class Demo:
         if len(found) != 1:
             raise StepFailed("the query was not answered")
         wanted = _vector(found[0])
-        texts = {item.custom_id: item.texts[0] for item in items}
+        texts = {item.custom_id: str(item.texts[0]) for item in items}
         scored = sorted(
             (
                 (sum(a * b for a, b in zip(wanted, _vector(result), strict=True)), result)
