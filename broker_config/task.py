@@ -60,5 +60,5 @@ class QuietTask(Task):  # type: ignore[misc]
         except Exception as error:
             failure = TaskFailed(f"{UNEXPECTED}:{type(error).__name__}")
         if isinstance(failure, TaskFailed):
-            LOG.error("a message was given up: %s", failure)
+            LOG.error("a message was given up: %s", failure.args[0])
         raise failure

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import logging
+import os
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from celery.platforms import SecurityWarning
 from celery.signals import worker_shutdown, worker_shutting_down
 from celery.worker import state
 
@@ -33,14 +31,15 @@ from .drain import Drain
 from .engines import import_engine
 from .gate import install_gate
 from .identity import WorkerIdentity
+from .instruments import Instruments
 from .job_task import JobTask
 from .pipeline import Pipeline
 from .policy import PolicyWatch
 from .seal_batch import SealBatch
 from .settings import WorkerSettings
 from .stages import seconds_since_process_start
+from .tending import Tending
 
-LOG: Final = logging.getLogger("ephemeralml.worker")
 DENIED_RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -63,12 +62,13 @@ class Worker:
         """Boot behind the gate, answer packs until told to stop; return the exit code."""
         self._task: JobTask | None = None
         self._boot_done: Boot | None = None
-        self._said = ""
+        self._instruments = Instruments(self.settings, self.say, self.complain)
         self._stopping = threading.Event()
         # Libraries of the engine, the boot itself and Celery's start are on their way at once.
         engine = Ahead(partial(import_engine, self.settings.backend), "engine")
         with broker_running(self.broker) as broker:
             self.broker = broker
+            self._instruments.serve()
             boot = Ahead(self._boot, "boot")
             app = make_app(broker, pool=self.settings.pool)
 
@@ -78,6 +78,7 @@ class Worker:
 
             app.task(name=TASK_NAME, bind=True)(take)
             install_gate(app, boot.result)
+            watched = self._instruments.install(app)
             worker_shutting_down.connect(self._on_stopping, weak=False)
             worker_shutdown.connect(self._on_stopped, weak=False)
             worker = app.Worker(
@@ -88,9 +89,9 @@ class Worker:
                 quiet=True,
                 without_gossip=True,
                 without_mingle=True,
-                without_heartbeat=True,
                 optimization="fair",
-                hostname=f"worker-{id(self):x}@ephemeralml",
+                hostname=f"worker-{os.urandom(8).hex()}@ephemeralml",
+                **watched,
             )
             try:
                 worker.start()
@@ -101,6 +102,7 @@ class Worker:
 
     def _handle(self, message: bytes, deliveries: int) -> None:
         assert self._task is not None  # noqa: S101 - the gate opens after boot
+        self._instruments.pulse.delivery()
         self._task(message, deliveries)
 
     def _boot(self) -> int:
@@ -129,7 +131,8 @@ class Worker:
     def _open(self, boot: Boot, identity: WorkerIdentity) -> None:
         gc.freeze()  # what boot has made stays; later collections need not look at it
         gc.enable()
-        pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic, boot.ring)
+        meter = self._instruments.tally
+        pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic, boot.ring, meter)
         self._publisher = ReplyPublisher(self.broker)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
@@ -137,11 +140,14 @@ class Worker:
         attempts = self.settings.max_attempts
         task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal, watch.admit, attempts)
         self._boot_done, self._task = boot, task
-        threading.Thread(target=self._renew, args=(boot, watch), name="renew", daemon=True).start()
+        half = self.settings.announcement_seconds / 2
+        tending = Tending(boot, watch.step, half, self.settings.key_poll_seconds, self.say)
+        threading.Thread(target=tending.run, args=(self._stopping,), name="renew", daemon=True).start()
         threading.Thread(target=watch.watch, args=(self._stopping,), name="policy", daemon=True).start()
         if self.drain:
             waiting = partial(depth, self.broker, self.settings.pool)
             Drain(waiting, lambda: task.in_work, self.settings.drain_idle_seconds).start()
+        self._instruments.opened(boot, task, self.broker)
         self.say(
             f"ready: pool {identity.pool} worker {identity.worker_id.hex()} model {identity.model.id} "
             f"engine {identity.engine.backend}/{identity.engine.precision} mode {identity.security_mode} "
@@ -152,40 +158,8 @@ class Worker:
         """Ask Celery for a warm shutdown: what is in work is finished, published and acknowledged."""
         state.should_stop = code
 
-    def _renew(self, boot: Boot, watch: PolicyWatch) -> None:
-        """Look after the keys, and announce again in time or when the key has changed.
-
-        A failure is tried again; the announcement that stands expires meanwhile.
-        """
-        period = self.settings.announcement_seconds / 2
-        due = time.monotonic() + period
-        while True:
-            self._tried(boot.tend_keys)
-            if (boot.ring.moved.is_set() or time.monotonic() >= due) and self._tried(boot.renew):
-                watch.step()
-                due = time.monotonic() + period
-            if self._stopping.wait(self.settings.key_poll_seconds):
-                return
-
-    def _tried(self, step: Callable[[], object]) -> bool:
-        """Run a step and return whether it went well; a new reason why not is said once."""
-        try:
-            step()
-        except Error as error:
-            if error.code != self._said:
-                self.say(f"keys: {error}; tried again")
-            self._said = error.code
-            return False
-        except Exception as error:  # this thread obeys revocations: it must outlive any fault
-            name = type(error).__name__
-            if name != self._said:
-                self.say(f"keys: an unexpected {name}; tried again")
-            self._said = name
-            return False
-        self._said = ""
-        return True
-
     def _on_stopping(self, **_: Any) -> None:
+        self._instruments.stopping()
         self.say("stopping: no new messages are taken; finishing what is in work")
         grace = threading.Timer(self.settings.grace_seconds, self._stopping.set)
         grace.daemon = True
@@ -193,6 +167,7 @@ class Worker:
 
     def _on_stopped(self, **_: Any) -> None:
         self._stopping.set()
+        self._instruments.close()
         if self._boot_done is not None:
             self._boot_done.runner.batcher.close()
             self._publisher.close()
@@ -204,13 +179,3 @@ class Worker:
 def _age() -> str:
     age = seconds_since_process_start()
     return "" if age is None else f"{age:.2f}s after process start"
-
-
-def configure_logging() -> None:
-    """Log job counts and codes only, to stderr; Celery's own loggers at warnings."""
-    # Celery warns root about pickled messages; here nothing but CBOR is accepted.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    LOG.setLevel(logging.INFO)

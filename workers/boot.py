@@ -124,6 +124,11 @@ class Boot:
         with self.stages.stage("announce"):
             return self._announce(fleet_key)
 
+    @property
+    def announced_until(self) -> int:
+        """When the last announcement expires, Unix seconds."""
+        return self._announcement.body.not_after
+
     def tend_keys(self) -> None:
         """Obey new orders and follow the epochs; ``ring.moved`` says whether a new announcement is due.
 

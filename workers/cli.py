@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ def worker(
     gc.disable()  # until the gate opens: collecting what imports make is a good part of a cold start
     with one_line_errors():
         from ..broker_config.settings import broker_settings
-        from .app import Worker, configure_logging
+        from .app import Worker
+        from .logs import Spoken, configure_logging
         from .settings import worker_settings
 
         settings = worker_settings(
@@ -68,6 +70,9 @@ def worker(
             concurrency=concurrency,
             simulated_image=simulated_image,
         )
-        configure_logging()
-        code = Worker(settings, broker_settings(broker_url=broker, state_dir=state_dir), drain=drain).run()
+        configure_logging(settings.log)
+        made = Worker(settings, broker_settings(broker_url=broker, state_dir=state_dir), drain=drain)
+        if settings.log == "json":
+            made.say, made.complain = Spoken(logging.INFO), Spoken(logging.ERROR)
+        code = made.run()
     raise typer.Exit(code)

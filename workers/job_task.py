@@ -16,10 +16,11 @@ from typing import Final
 
 from ..broker_config.blobs import MAX_BLOB_BYTES, BlobStore, get_content, put_content
 from ..broker_config.dead_letters import DeadLetters
-from ..broker_config.ledger import Ledger
+from ..broker_config.ledger import Ledger, message_id
 from ..wire.encoding import sha256
 from ..wire.errors import DeliveryError, Error, MalformedError
 from ..wire.pack import PackReference, SealedReply, decode_message, encode_message, encode_replies
+from .logs import event
 from .meter import End, Stage
 from .pipeline import Pipeline
 from .redelivery import Redelivery
@@ -94,12 +95,13 @@ class JobTask:
             redelivery.bury(message, error.code, deliveries)
             return "dead"
         except Exception as error:  # a fault of ours ends no job silently; its text may hold anything
-            LOG.error("an unexpected %s", type(error).__name__)
+            event(LOG, logging.ERROR, "an unexpected fault", error=type(error).__name__)
             if not redelivery.hopeless(deliveries):
                 raise DeliveryError(UNEXPECTED, "an unexpected fault; the message comes again") from None
             redelivery.bury(message, UNEXPECTED, deliveries)
             return "dead"
-        LOG.info("answered %d job(s)", answered)
+        ident = message_id(message)
+        event(LOG, logging.INFO, "answered", jobs=answered, message=ident, deliveries=deliveries)
         return "answered"
 
     def _first(self, pack: bytes) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..wire.errors import ConfigurationError
@@ -109,6 +109,21 @@ class WorkerSettings(BaseSettings):
     key_poll_seconds: float = Field(default=30, ge=0.1, le=60, description="Look for orders and new epochs")
     grace_seconds: float = Field(default=25, ge=0, description="Until unpublished replies are given up")
     drain_idle_seconds: float = Field(default=3.0, gt=0)
+
+    watchdog_seconds: float = Field(
+        default=60, ge=0, le=3600, description="Restart a consumer that takes nothing for so long; 0: never"
+    )
+    status: str | None = Field(
+        default=None,
+        pattern=r"^(localhost|[0-9.]{7,15}|\[[0-9a-fA-F:]{2,45}\]):[0-9]{1,5}$",
+        description="Serve /healthz, /readyz and /metrics on this HOST:PORT",
+    )
+    log: Literal["text", "json"] = Field(
+        default="text",
+        validation_alias=AliasChoices("log", "EPHEMERALML_LOG"),
+        description="Form of the log on standard error",
+    )
+    events: bool = Field(default=False, description="Send Celery's events without contents, for Flower")
 
 
 def worker_settings(**values: object) -> WorkerSettings:

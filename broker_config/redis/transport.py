@@ -18,6 +18,7 @@ from kombu.transport.virtual.base import QoS as VirtualQoS
 from kombu.utils.json import dumps, loads
 
 from ..envelope import DELIVERIES, well_formed
+from ..signs import SIGNS
 from .lease import TAKE, LeaseKeys, Leases, put
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
@@ -40,7 +41,7 @@ class LeaseQoS(redis.QoS):
         self._taken_at = {tag: at for tag, at in self._taken_at.items() if tag in self._delivered}
         oldest = monotonic() - self.channel.max_lease
         with self._leases() as leases:
-            leases.extend([tag for tag, at in self._taken_at.items() if at >= oldest])
+            SIGNS.extended(leases.extend([tag for tag, at in self._taken_at.items() if at >= oldest]))
 
     def ack(self, delivery_tag: str) -> None:
         """Take a message off the broker for good."""
@@ -146,6 +147,7 @@ class Channel(redis.Channel):
             message["headers"][DELIVERIES] = int(deliveries)
             self.connection._deliver(message, queue)
             return
+        SIGNS.dropped()
         LOG.warning("a message was dropped: not of this system's form")
         if tag:
             with self.conn_or_acquire() as client:

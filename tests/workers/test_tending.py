@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ephemeralml.wire.errors import DeliveryError
-from ephemeralml.workers.app import Worker
+from ephemeralml.workers.tending import Tending
 
 
 @dataclass
@@ -36,8 +36,7 @@ class Steps:
 )
 def test_a_fault_is_said_once_and_tried_again(fault: Exception, line: str) -> None:
     said: list[str] = []
-    worker = Worker(cast("Any", None), cast("Any", None), say=said.append)
-    worker._said = ""
+    tending = Tending(cast("Any", None), lambda: None, 1, 1, said.append)
     step: Callable[[], None] = Steps([fault, fault, None, fault])
-    assert [worker._tried(step) for _ in range(4)] == [False, False, True, False]
+    assert [tending.tried(step) for _ in range(4)] == [False, False, True, False]
     assert said == [line, line]
