@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -23,6 +23,7 @@ from .batch import commit
 from .client import Client, _job, _packs, _seal
 from .inputs import InputItem
 from .judge import JobResult, Judge
+from .stream import Delta, JobStream
 from .ticket import JobRecord, TicketHead
 from .trust import VerifiedFleet
 
@@ -32,6 +33,8 @@ REPLY_KEY_SECONDS: Final = 3600.0
 
 #: Batches whose jobs workers end as ``cancelled`` have a marker of this name in the blob store.
 CANCEL_PREFIX: Final = "cancel"
+
+Listener = Callable[[Delta], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +65,8 @@ class Pending:
     policy: TrustPolicy = field(repr=False)
     judge: Judge = field(repr=False)
     future: Future[JobResult] = field(repr=False)
+    listener: Listener = field(repr=False)
+    stream: JobStream | None = field(default=None, repr=False)
     pack: Pack | None = None
     refusal: Error | None = None
 
@@ -81,6 +86,7 @@ class _Era:
     reply_key: PublicKey
     sealer: Sealer
     judge: Judge
+    chunks: Opener
     ends: float
 
 
@@ -92,6 +98,12 @@ class Lane:
         self._reply_to, self._suite = reply_to, suite
         self._era: _Era | None = None
         self._lock = threading.Lock()
+
+    @property
+    def known(self) -> VerifiedFleet | None:
+        """The fleet as it was judged last."""
+        era = self._era
+        return None if era is None else era.fleet
 
     def renew(self) -> VerifiedFleet:
         """Return the fleet that new jobs are sealed to, judged again where policy, orders or time ask for it.
@@ -130,13 +142,22 @@ class Lane:
             reply_key.public_key,
             Sealer(fleet.fleet_key, "job", monotonic=time.monotonic),
             Judge(head, self.client.trust, Opener([reply_key], "result")),
+            Opener([reply_key], "chunk"),
             time.monotonic() + REPLY_KEY_SECONDS,
         )
 
-    def seal(self, item: InputItem, task: Task, lifetime_s: int, future: Future[JobResult]) -> Pending:
+    def seal(
+        self,
+        item: InputItem,
+        task: Task,
+        lifetime_s: int,
+        future: Future[JobResult],
+        listener: Listener = lambda _: None,
+    ) -> Pending:
         """Seal one job to the fleet that :meth:`renew` found last.
 
-        A job that may run long is a batch of its own, so that it can be cancelled alone.
+        A job that may run long is a batch of its own, so that it can be cancelled alone; workers send no
+        chunks for batches (spec/stream.md, section 3), so one that asks for chunks is not.
 
         :raises Error: nobody is trusted, or it cannot be encoded or sealed.
         """
@@ -145,12 +166,14 @@ class Lane:
         not_after = int(self.client.now()) + lifetime_s
         job = _job(era.fleet, item, task, era.reply_key, not_after)
         head = replace(era.head, not_after=not_after)
-        if task == "generate":
+        streams = item.parameters.get("stream") is True
+        if task == "generate" and not streams:
             head = replace(head, batch_id=secrets.token_hex(16))
             job = replace(job, batch=commit([job]))
         record, sealed = _seal(era.sealer, head, era.fleet, item.custom_id, job, 0)
         job_id = bytes.fromhex(record.job_id)
-        return Pending(job_id, record, sealed, head, era.fleet.policy, era.judge, future)
+        stream = JobStream(record, self.pool, era.chunks) if streams else None
+        return Pending(job_id, record, sealed, head, era.fleet.policy, era.judge, future, listener, stream)
 
     def packs(self, sealed: Sequence[Pending], pack_jobs: int) -> Iterator[tuple[list[Pending], Pack]]:
         """Yield jobs in packs, each told its pack.
@@ -184,6 +207,7 @@ class Lane:
         with self._lock:
             if self._era is not None:
                 self._era.judge.opener.forget()
+                self._era.chunks.forget()
             self._era = None
 
 

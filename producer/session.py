@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,7 +46,8 @@ from ..wire.pack import DEFAULT_PACK_JOBS, PackReference, SealedReply, decode_me
 from .client import RESUBMIT_LEASES, Client
 from .inputs import InputItem
 from .judge import JobResult
-from .lane import Lane, Pack, Pending
+from .lane import Lane, Listener, Pack, Pending
+from .stream import Delta, job_of
 from .trust import VerifiedFleet
 
 #: Between two looks at deadlines and at packs that stay unanswered.
@@ -70,6 +71,7 @@ class _Waiting:
     pool: str
     lifetime_s: int
     future: Future[JobResult]
+    listener: Listener
 
 
 @dataclass
@@ -159,20 +161,33 @@ class Session:
         """
         return self._lane(pool).renew()
 
+    def known(self, pool: str) -> VerifiedFleet:
+        """Return the pool's workers as they were last judged, without another look."""
+        fleet = self._lane(pool).known
+        return self.fleet(pool) if fleet is None else fleet
+
     def submit(
-        self, item: InputItem, *, task: Task = "embed", pool: str | None = None, lifetime_s: int | None = None
+        self,
+        item: InputItem,
+        *,
+        task: Task = "embed",
+        pool: str | None = None,
+        lifetime_s: int | None = None,
+        listener: Listener = lambda _: None,
     ) -> Future[JobResult]:
         """Hand over one job; cancelling the future forgets it.
 
         The future raises what :meth:`ask` raises.
 
         :param pool: the session's first by default. :param lifetime_s: seconds until workers refuse it.
+        :param listener: called with provisional texts, where the job asks for chunks, and before the end with
+            the rest of them; in a thread of the session's, which it must not keep.
         :raises ConfigurationError: ``POOL_NOT_SERVED``.
         :raises DeliveryError: ``SESSION_BUSY`` or ``SESSION_CLOSED``.
         """
         name = self._lane(self.pools[0] if pool is None else pool).pool
         future: Future[JobResult] = Future()
-        waiting = _Waiting(item, task, name, lifetime_s or self.lifetime_s, future)
+        waiting = _Waiting(item, task, name, lifetime_s or self.lifetime_s, future, listener)
         with self._changed:
             if self._closed or not self._threads:
                 raise DeliveryError("SESSION_CLOSED", "the session is not open", retriable=False)
@@ -199,6 +214,31 @@ class Session:
     ) -> JobResult:
         """Run one job without blocking the event loop; cancelling forgets the job. Raises as :meth:`ask`."""
         return await asyncio.wrap_future(self.submit(item, task=task, pool=pool, lifetime_s=lifetime_s))
+
+    async def stream(
+        self, item: InputItem, *, pool: str | None = None, lifetime_s: int | None = None
+    ) -> AsyncIterator[Delta | JobResult]:
+        """Yield a generation's texts as they come, and its verified end last; leaving early forgets the job.
+
+        Texts are provisional until the end has come (see :mod:`.stream`). Without ``stream`` in the
+        parameters they come with it. Raises as :meth:`ask`.
+
+        :raises VerificationError: ``STREAM_MISMATCH``: what was yielded is not the text of the result.
+        """
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[Delta | None]()
+
+        def listen(delta: Delta | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(events.put_nowait, delta)
+
+        future = self.submit(item, task="generate", pool=pool, lifetime_s=lifetime_s, listener=listen)
+        future.add_done_callback(lambda _: listen(None))
+        try:
+            while (delta := await events.get()) is not None:
+                yield delta
+            yield future.result()
+        finally:
+            future.cancel()
 
     def _lane(self, pool: str) -> Lane:
         try:
@@ -245,7 +285,8 @@ class Session:
             return []
         for waiting in group:
             try:
-                sealed.append(lane.seal(waiting.item, task, waiting.lifetime_s, waiting.future))
+                given = waiting.item, task, waiting.lifetime_s, waiting.future, waiting.listener
+                sealed.append(lane.seal(*given))
             except Error as error:
                 _fail([waiting.future], error)
         packs = []
@@ -349,6 +390,10 @@ class Session:
 
     def _take(self, body: bytes) -> bool:
         """Judge a message's replies; False where one may be real and cannot be judged now."""
+        chunk_of = job_of(body)
+        if chunk_of is not None:
+            self._take_chunk(chunk_of, body)
+            return True
         try:
             message = decode_message(body)
             if isinstance(message, PackReference):
@@ -361,6 +406,13 @@ class Session:
             return False
         judged = [self._judge(reply) for reply in replies]
         return all(judged)
+
+    def _take_chunk(self, job_id: bytes, body: bytes) -> None:
+        with self._changed:
+            entry = self._pending.get(job_id)
+        if entry is not None and entry.stream is not None:
+            for delta in entry.stream.take(body):
+                entry.listener(delta)
 
     def _judge(self, reply: SealedReply) -> bool:
         with self._changed:
@@ -378,7 +430,7 @@ class Session:
             self.counts.discarded += 1
             entry.refusal = error
         else:
-            self._end(entry, result)
+            self._end(entry, _streamed(entry, result))
         return True
 
     def _unwanted(self, entry: Pending, error: AppraisalError) -> None:
@@ -412,6 +464,17 @@ class _Link:
         if self._open is not None:
             self._open.__exit__(None, None, None)
             self._open = None
+
+
+def _streamed(entry: Pending, result: JobResult) -> JobResult | Error:
+    """Hand out the rest of a streamed text; an error where what was handed out was not the result's."""
+    if entry.stream is not None:
+        try:
+            for delta in entry.stream.finish(result):
+                entry.listener(delta)
+        except Error as error:
+            return error
+    return result
 
 
 def _by_kind(batch: Iterable[_Waiting]) -> list[tuple[tuple[str, Task], list[_Waiting]]]:
