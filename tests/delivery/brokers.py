@@ -1,0 +1,109 @@
+"""Brokers that tests may stop and start: each is a real server on this machine, behind one small face."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from ephemeralml.broker_config import BrokerSettings, ping
+from ephemeralml.broker_config.profiles import broker_running
+from ephemeralml.broker_config.redis.embedded import find_server
+from ephemeralml.wire.errors import DeliveryError
+
+PASSWORD: Final = "a-secret-password"
+VISIBILITY_S: Final = 4.0
+
+
+def environment(settings: BrokerSettings) -> dict[str, str]:
+    """Return settings as a process's environment."""
+    named = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if value is not None:
+            text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            named[f"EPHEMERALML_{name.upper()}"] = text
+    return named
+
+
+@dataclass
+class Broker:
+    """A running broker.
+
+    :param environment: what a process needs to use it.
+    :param stop: ends it, without warning where asked to. :param start: brings it back with what it has kept.
+    """
+
+    settings: BrokerSettings
+    environment: dict[str, str]
+    stop: Callable[[bool], None] | None = None
+    start: Callable[[], None] | None = None
+
+
+def until(what: Callable[[], bool], seconds: float = 60) -> None:
+    """Return once ``what`` is true."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "that did not happen in time"
+        time.sleep(0.02)
+
+
+def answers(settings: BrokerSettings) -> bool:
+    """Return whether the broker answers."""
+    try:
+        ping(settings)
+    except DeliveryError:
+        return False
+    return True
+
+
+@contextmanager
+def embedded(folder: Path) -> Iterator[Broker]:
+    """The embedded profile: a private Redis that starts again by itself when it ends."""
+    own = BrokerSettings(state_dir=folder / "state", visibility_timeout_s=VISIBILITY_S)
+    with broker_running(own) as settings:
+        yield Broker(settings, environment(own))
+
+
+@contextmanager
+def redis(folder: Path, appendfsync: str = "everysec") -> Iterator[Broker]:
+    """A Redis of its own on a TCP port, with a password and an append-only file."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = folder / "redis"
+    data.mkdir(parents=True)
+    command = [find_server(), "--port", str(port), "--bind", "127.0.0.1", "--requirepass", PASSWORD]
+    command += ["--dir", str(data), "--save", "", "--appendonly", "yes", "--appendfsync", appendfsync]
+    command += ["--maxmemory-policy", "noeviction"]
+    settings = BrokerSettings(
+        profile="redis",
+        broker_url=SecretStr(f"redis://:{PASSWORD}@127.0.0.1:{port}/0"),
+        visibility_timeout_s=VISIBILITY_S,
+    )
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        until(lambda: answers(settings))
+
+    def stop(hard: bool) -> None:
+        server = running.pop()
+        server.send_signal(signal.SIGKILL if hard else signal.SIGTERM)
+        server.wait(30)
+
+    start()
+    try:
+        yield Broker(settings, environment(settings), stop, start)
+    finally:
+        for server in running:
+            server.kill()
+            server.wait(30)
