@@ -82,7 +82,9 @@ def test_the_auditor_sees(
 
 def rewritten(ticket: Path, change: Callable[[Replies], list[Replies]]) -> str:
     """Return a ticket's file with its replies changed."""
-    kept, replies, pool = [], [], ""
+    kept: list[str] = []
+    replies: Replies = []
+    pool = ""
     for line in ticket.read_text().splitlines():
         entry = json.loads(line)
         if "replies" in entry:
