@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -217,7 +217,7 @@ class Session:
 
     async def stream(
         self, item: InputItem, *, pool: str | None = None, lifetime_s: int | None = None
-    ) -> AsyncIterator[Delta | JobResult]:
+    ) -> AsyncGenerator[Delta | JobResult]:
         """Yield a generation's texts as they come, and its verified end last; leaving early forgets the job.
 
         Texts are provisional until the end has come (see :mod:`.stream`). Without ``stream`` in the
