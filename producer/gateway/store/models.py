@@ -191,6 +191,7 @@ replies: Final = Table(
     Column("count", Integer, nullable=False),
     Column("size", Integer, nullable=False),
     Column("arrived_at", Double, nullable=False),
+    Column("indexes", LargeBinary, nullable=False),  # of the jobs, 16 bits each, big-endian, in their order
     Column("data", LargeBinary, nullable=False),  # wire.pack.encode_replies
     ForeignKeyConstraint(["batch"], ["batches.id"], ondelete="CASCADE"),
 )
@@ -219,4 +220,5 @@ events: Final = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("done_at", Double),
     Index("ix_events_done_at_id", "done_at", "id"),
+    Index("ix_events_batch", "batch"),  # for their removal with it
 )

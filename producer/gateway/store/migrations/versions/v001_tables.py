@@ -159,6 +159,7 @@ def _answers() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("arrived_at", sa.Double(), nullable=False),
+        sa.Column("indexes", sa.LargeBinary(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name=op.f("fk_replies_batch"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("batch", "first", name=op.f("pk_replies")),
@@ -195,3 +196,4 @@ def _events() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
     op.create_index("ix_events_done_at_id", "events", ["done_at", "id"], unique=False)
+    op.create_index("ix_events_batch", "events", ["batch"], unique=False)
