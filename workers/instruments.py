@@ -156,7 +156,7 @@ def _of_boot(boot: Boot) -> Iterator[Reading]:
     yield _gauge("announcement_end_timestamp_seconds", "When the announcement expires, Unix time", until)
     stages = [((name,), round(seconds, 3)) for name, seconds in boot.stages.seconds.items()]
     yield Reading("boot_seconds", "gauge", "Time of the boot's stages", stages, ("stage",))
-    yield _counter("engine_passes", "Calls of the engine, each for one batch", boot.runner.batcher.passes)
+    yield _counter("engine_passes", "Calls of the engine, each for one batch", boot.runner.passes)
 
 
 def _info(platform: str, identity: WorkerIdentity) -> Reading:

@@ -114,6 +114,8 @@ def _harmless(value: object) -> bool:
 
 
 def _meaning(record: logging.LogRecord) -> str:
+    if record.name.startswith("py."):
+        return "a library warned"
     template = record.msg if isinstance(record.msg, str) else ""
     return next((meaning for start, meaning in MEANINGS if template.startswith(start)), "something happened")
 

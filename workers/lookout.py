@@ -78,7 +78,7 @@ class Lookout:
         look = Look(
             now=now,
             connected=pulse.connected,
-            since=pulse.since,
+            starts=pulse.starts,
             turned=pulse.turned,
             delivered=pulse.delivered,
             in_work=self.in_work(),

@@ -36,20 +36,18 @@ class Pulse:
         """Whether the consumer consumes, as far as it knows itself."""
         self.starts = 0
         """How often it began to."""
-        self.since = self.turned = self.delivered = monotonic()
-        """When it was last started or stopped, when its loop last turned, when a message last came."""
+        self.turned = self.delivered = monotonic()
+        """When its loop last turned, when a message last came."""
 
     def start(self) -> None:
         """The consumer consumes from now on."""
         self._restart.clear()
-        self.since = self.turned = self._monotonic()
+        self.turned = self._monotonic()
         self.starts += 1
         self.connected = True
 
     def stop(self) -> None:
         """The consumer consumes no longer: it stops, or is built anew."""
-        if self.connected:
-            self.since = self._monotonic()
         self.connected = False
         self._restart.clear()
 

@@ -19,8 +19,8 @@ Symptom = Literal["", "hung", "starving", "lost"]
 SYMPTOMS: Final[tuple[Symptom, ...]] = ("hung", "starving", "lost")
 #: Beats that a loop may miss while it waits for a slow answer of the broker.
 LATE_SECONDS: Final = 5.0
-#: Celery's longest pause between two tries to reconnect, and a little more.
-RECONNECT_SECONDS: Final = 35.0
+#: For a restart: dead connections must time out first, and Celery's longest pause between tries is 30 s.
+RECONNECT_SECONDS: Final = 75.0
 #: A broker that only estimates may say for a while that messages wait where none do.
 INEXACT_FACTOR: Final = 2
 
@@ -29,7 +29,7 @@ INEXACT_FACTOR: Final = 2
 class Look:
     """What is seen of a consumer at one moment; times are monotonic seconds.
 
-    :param connected: whether it consumes, as far as it knows. :param since: since when it does or does not.
+    :param connected: whether it consumes, as far as it knows. :param starts: how often it began to.
     :param turned: when its loop last turned. :param delivered: when a message last came.
     :param in_work: messages in work. :param slots: how many can be.
     :param reachable: whether the broker answers on a connection of its own.
@@ -39,7 +39,7 @@ class Look:
 
     now: float
     connected: bool
-    since: float
+    starts: int
     turned: float
     delivered: float
     in_work: int
@@ -54,13 +54,15 @@ class Watchdog:
 
     :param after_s: seconds for which a symptom must last before something is done, and again before more is.
     :param lease_s: seconds after which work that still runs belongs to others anyway.
+    :param reconnect_s: seconds more for a consumer that is being built anew.
     """
 
-    def __init__(self, after_s: float, lease_s: float) -> None:
-        self._after_s, self._lease_s = after_s, lease_s
+    def __init__(self, after_s: float, lease_s: float, reconnect_s: float = RECONNECT_SECONDS) -> None:
+        self._after_s, self._lease_s, self._reconnect_s = after_s, lease_s, reconnect_s
         self.symptom: Symptom = ""
         self._seen_at = self._first_at = 0.0
         self._seen_delivery = 0.0
+        self._starts = self._asked_at = 0
         self._restarts = 0
         self.restarts = dict.fromkeys(SYMPTOMS, 0)
         """How often a consumer was restarted, by symptom."""
@@ -73,11 +75,9 @@ class Watchdog:
                 self._restarts = 0  # it works again
             self.symptom = ""
             return ""
-        if found != self.symptom or look.delivered != self._seen_delivery:
+        if (found, look.delivered, look.starts) != (self.symptom, self._seen_delivery, self._starts):
             self._begin(found, look)
-        patience = self._after_s * (1 if look.exact else INEXACT_FACTOR)
-        patience += RECONNECT_SECONDS if found == "lost" else 0
-        if look.now - self._seen_at < patience:
+        if look.now - self._seen_at < self._patience(found, look):
             return ""
         return self._act(found, look)
 
@@ -85,14 +85,19 @@ class Watchdog:
         if look.delivered != self._seen_delivery:
             self._restarts = 0
         self._seen_delivery = look.delivered
-        self.symptom, self._seen_at = found, look.now
+        self.symptom, self._starts, self._seen_at = found, look.starts, look.now
         if not self._restarts:
             self._first_at = look.now
+
+    def _patience(self, found: Symptom, look: Look) -> float:
+        restarting = self._restarts > 0 and look.starts == self._asked_at
+        patience = self._after_s * (1 if look.exact else INEXACT_FACTOR)
+        return patience + (self._reconnect_s if found == "lost" or restarting else 0)
 
     def _act(self, found: Symptom, look: Look) -> Verdict:
         self._seen_at = look.now
         if not self._restarts:
-            self._restarts += 1
+            self._restarts, self._asked_at = 1, look.starts
             self.restarts[found] += 1
             return "restart"
         # What is in work is not thrown away for this, unless others do it already.
