@@ -71,7 +71,7 @@ def make_replies(settings: BrokerSettings, queue: str) -> None:
     )
     _topic(calls, names.topic(queue))
     try:
-        calls.administer("create_subscription", subscription, subscription=subscription.name)
+        calls.call("CreateSubscription", subscription, name=subscription.name)
     except Exists:
         return
 
@@ -87,9 +87,9 @@ def delete_replies(settings: BrokerSettings, queue: str) -> None:
     subscription, topic = names.subscription(queue), names.topic(queue)
     with suppress(Missing):
         request = types.DeleteSubscriptionRequest(subscription=subscription)
-        calls.administer("delete_subscription", request, subscription=subscription)
+        calls.call("DeleteSubscription", request, subscription=subscription)
     with suppress(Missing):
-        calls.administer("delete_topic", types.DeleteTopicRequest(topic=topic), topic=topic)
+        calls.call("DeleteTopic", types.DeleteTopicRequest(topic=topic), topic=topic)
 
 
 def prune_replies(settings: BrokerSettings) -> int:
@@ -102,10 +102,10 @@ def prune_replies(settings: BrokerSettings) -> int:
     pruned, page = 0, ""
     while True:
         request = types.ListTopicsRequest(project=project, page_size=1000, page_token=page)
-        answer = calls.administer("list_topics", request, project=project)
+        answer = calls.call("ListTopics", request, project=project)
         for topic in answer.topics:
             if topic.name.startswith(prefix) and not _subscribed(calls, topic.name):
-                calls.administer("delete_topic", types.DeleteTopicRequest(topic=topic.name), topic=topic.name)
+                calls.call("DeleteTopic", types.DeleteTopicRequest(topic=topic.name), topic=topic.name)
                 pruned += 1
         page = answer.next_page_token
         if not page:
@@ -114,7 +114,7 @@ def prune_replies(settings: BrokerSettings) -> int:
 
 def _subscribed(calls: Calls, topic: str) -> bool:
     request = types.ListTopicSubscriptionsRequest(topic=topic, page_size=1)
-    return bool(calls.administer("list_topic_subscriptions", request, topic=topic).subscriptions)
+    return bool(calls.call("ListTopicSubscriptions", request, topic=topic).subscriptions)
 
 
 def _jobs(settings: BrokerSettings, names: Names, queue: str) -> types.Subscription:
@@ -150,7 +150,7 @@ def _retention(seconds: int) -> timedelta:
 
 def _topic(calls: Calls, name: str) -> str:
     try:
-        calls.administer("create_topic", types.Topic(name=name), topic=name)
+        calls.call("CreateTopic", types.Topic(name=name), name=name)
     except Exists:
         return f"{name}: was there"
     return f"{name}: made"
@@ -158,7 +158,7 @@ def _topic(calls: Calls, name: str) -> str:
 
 def _subscription(calls: Calls, wanted: types.Subscription) -> str:
     try:
-        calls.administer("create_subscription", wanted, subscription=wanted.name)
+        calls.call("CreateSubscription", wanted, name=wanted.name)
     except Exists:
         return _brought(calls, wanted)
     return f"{wanted.name}: made"
@@ -167,7 +167,7 @@ def _subscription(calls: Calls, wanted: types.Subscription) -> str:
 def _brought(calls: Calls, wanted: types.Subscription) -> str:
     """Bring a subscription that is there to what is wanted; one that feeds something else is refused."""
     request = types.GetSubscriptionRequest(subscription=wanted.name)
-    found: Any = calls.administer("get_subscription", request, subscription=wanted.name)
+    found: Any = calls.call("GetSubscription", request, subscription=wanted.name)
     pushed = found.push_config.push_endpoint or found.filter or found.enable_message_ordering
     if found.topic != wanted.topic or pushed:
         raise ConfigurationError(
@@ -178,5 +178,5 @@ def _brought(calls: Calls, wanted: types.Subscription) -> str:
     if not paths:
         return f"{wanted.name}: was there"
     update = types.UpdateSubscriptionRequest(subscription=wanted, update_mask={"paths": paths})
-    calls.administer("update_subscription", update, subscription=wanted.name)
+    calls.call("UpdateSubscription", update, **{"subscription.name": wanted.name})
     return f"{wanted.name}: changed"

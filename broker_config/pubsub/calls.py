@@ -1,7 +1,8 @@
 """Calls to Pub/Sub: one gRPC channel per endpoint, each call with a deadline, each failure with a meaning.
 
-Google's generated clients would retry by rules of their own and obey ``PUBSUB_EMULATOR_HOST``,
-which turns TLS off towards any host. Below them lie plain gRPC stubs; these are used here.
+Google's generated clients retry by rules of their own, can log what they send, and obey
+``PUBSUB_EMULATOR_HOST``, which turns TLS off towards any host. Of them only the messages are
+used here: the methods are called by their names, which google/pubsub/v1/pubsub.proto gives.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import grpc  # type: ignore[import-untyped]
+from google.api_core.grpc_helpers import create_channel
 from google.auth.exceptions import GoogleAuthError
-from google.iam.v1.iam_policy_pb2 import TestIamPermissionsRequest  # type: ignore[import-untyped]
+from google.iam.v1 import iam_policy_pb2 as iam  # type: ignore[import-untyped]
 from google.pubsub_v1 import types
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
 from ...wire.errors import ConfigurationError, DeliveryError
 from ..settings import BrokerSettings
 
+HOST: Final = "pubsub.googleapis.com"
+SCOPE: Final = "https://www.googleapis.com/auth/pubsub"
 PUBLISH: Final = "pubsub.topics.publish"
 CONSUME: Final = "pubsub.subscriptions.consume"
 #: Messages of one pull at most: eight of 10 MB fit into one answer.
@@ -33,6 +35,26 @@ MAX_IDS: Final = 1000
 PULL_SECONDS: Final = 60.0
 #: Seconds of one acknowledgement deadline ("Pub/Sub quotas and limits").
 MAX_LEASE_SECONDS: Final = 600
+
+#: Each method: its service, its request, and what answers it (None: nothing).
+_METHODS: Final[dict[str, tuple[str, Any, Any]]] = {
+    "CreateTopic": ("Publisher", types.Topic, types.Topic),
+    "DeleteTopic": ("Publisher", types.DeleteTopicRequest, None),
+    "ListTopics": ("Publisher", types.ListTopicsRequest, types.ListTopicsResponse),
+    "ListTopicSubscriptions": (
+        "Publisher",
+        types.ListTopicSubscriptionsRequest,
+        types.ListTopicSubscriptionsResponse,
+    ),
+    "Publish": ("Publisher", types.PublishRequest, types.PublishResponse),
+    "CreateSubscription": ("Subscriber", types.Subscription, types.Subscription),
+    "GetSubscription": ("Subscriber", types.GetSubscriptionRequest, types.Subscription),
+    "UpdateSubscription": ("Subscriber", types.UpdateSubscriptionRequest, types.Subscription),
+    "DeleteSubscription": ("Subscriber", types.DeleteSubscriptionRequest, None),
+    "Pull": ("Subscriber", types.PullRequest, types.PullResponse),
+    "Acknowledge": ("Subscriber", types.AcknowledgeRequest, None),
+    "ModifyAckDeadline": ("Subscriber", types.ModifyAckDeadlineRequest, None),
+}
 
 _OPTIONS: Final = [
     ("grpc.max_send_message_length", -1),
@@ -87,27 +109,48 @@ class Calls:
     """
 
     def __init__(self, channel: grpc.Channel, timeout_s: float) -> None:
-        self._publisher: Any = PublisherGrpcTransport(channel=channel)
-        self._subscriber: Any = SubscriberGrpcTransport(channel=channel)
+        self._stubs: dict[str, Any] = {
+            name: channel.unary_unary(
+                f"/google.pubsub.v1.{service}/{name}",
+                request_serializer=request.serialize,
+                response_deserializer=None if answer is None else answer.deserialize,
+            )
+            for name, (service, request, answer) in _METHODS.items()
+        }
+        self._stubs["TestIamPermissions"] = channel.unary_unary(
+            "/google.iam.v1.IAMPolicy/TestIamPermissions",
+            request_serializer=iam.TestIamPermissionsRequest.SerializeToString,
+            response_deserializer=iam.TestIamPermissionsResponse.FromString,
+        )
         self._timeout = timeout_s
+
+    def call(self, method: str, request: Any, **route: str) -> Any:
+        """Make a call and return its answer.
+
+        :param route: the field of the request that names the resource, as ``name=value``.
+        :raises Exists: it asked to make what is there.
+        """
+        try:
+            return self._stubs[method](request, timeout=self._timeout, metadata=_routed(**route))
+        except grpc.RpcError as error:
+            raise _meaning(error) from None
 
     def publish(self, topic: str, data: bytes, attributes: dict[str, str]) -> None:
         """Publish one message; it is stored when this returns."""
         message = types.PubsubMessage(data=data, attributes=attributes)
-        request = types.PublishRequest(topic=topic, messages=[message])
-        self._call(self._publisher.publish, request, topic=topic)
+        self.call("Publish", types.PublishRequest(topic=topic, messages=[message]), topic=topic)
 
     def pull(self, subscription: str, most: int) -> Any:
         """Return a call under way, for :func:`pulled`; it may be cancelled."""
         request = types.PullRequest(subscription=subscription, max_messages=min(most, MAX_PULLED))
         metadata = _routed(subscription=subscription)
-        return self._subscriber.pull.future(request, timeout=PULL_SECONDS, metadata=metadata)
+        return self._stubs["Pull"].future(request, timeout=PULL_SECONDS, metadata=metadata)
 
     def acknowledge(self, subscription: str, ids: Sequence[str]) -> None:
         """Take messages off the subscription for good."""
         for some in _chunks(ids):
             request = types.AcknowledgeRequest(subscription=subscription, ack_ids=some)
-            self._call(self._subscriber.acknowledge, request, subscription=subscription)
+            self.call("Acknowledge", request, subscription=subscription)
 
     def lease(self, subscription: str, ids: Sequence[str], seconds: int) -> None:
         """Let the leases of messages end in ``seconds`` from now; 0 gives them back."""
@@ -115,33 +158,18 @@ class Calls:
             request = types.ModifyAckDeadlineRequest(
                 subscription=subscription, ack_ids=some, ack_deadline_seconds=seconds
             )
-            self._call(self._subscriber.modify_ack_deadline, request, subscription=subscription)
+            self.call("ModifyAckDeadline", request, subscription=subscription)
 
     def allowed(self, resource: str, right: str) -> bool:
         """Return whether a topic or subscription is there and this identity has a right on it.
 
         Needs no right itself ("Pub/Sub access control with IAM"); true where the endpoint knows no IAM.
         """
-        request = TestIamPermissionsRequest(resource=resource, permissions=[right])
+        request = iam.TestIamPermissionsRequest(resource=resource, permissions=[right])
         try:
-            answer = self._call(self._publisher.test_iam_permissions, request, resource=resource)
+            return right in self.call("TestIamPermissions", request, resource=resource).permissions
         except NotImplementedError:
             return True
-        return right in answer.permissions
-
-    def administer(self, method: str, request: Any, **route: str) -> Any:
-        """Make a call about topics and subscriptions, by its name in the stubs.
-
-        :raises Exists: it asked to make what is there.
-        """
-        side = self._subscriber if "subscription" in route else self._publisher
-        return self._call(getattr(side, method), request, **route)
-
-    def _call(self, stub: Any, request: Any, **route: str) -> Any:
-        try:
-            return stub(request, timeout=self._timeout, metadata=_routed(**route))
-        except grpc.RpcError as error:
-            raise _meaning(error) from None
 
 
 def pulled(call: Any) -> Sequence[types.ReceivedMessage]:
@@ -206,4 +234,5 @@ def _shared(endpoint: str, timeout_s: float) -> Calls:
     if is_loopback(endpoint):
         options = [*_OPTIONS, ("grpc.enable_http_proxy", 0)]
         return Calls(grpc.insecure_channel(endpoint, options=options), timeout_s)
-    return Calls(PublisherGrpcTransport.create_channel(endpoint, options=_OPTIONS), timeout_s)
+    channel = create_channel(endpoint, default_scopes=[SCOPE], default_host=HOST, options=_OPTIONS)
+    return Calls(channel, timeout_s)

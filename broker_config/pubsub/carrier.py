@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from celery.app.amqp import AMQP
 from kombu import Connection
 
 from ...wire.errors import DeliveryError
@@ -13,7 +14,7 @@ from . import admin
 from .calls import PUBLISH, Lost, calls_of
 from .names import Names
 from .rights import rights
-from .transport import SCHEME, PubSubAMQP, PubSubConnection
+from .transport import SCHEME
 
 
 class PubSubCarrier:
@@ -21,7 +22,7 @@ class PubSubCarrier:
 
     lost: tuple[type[BaseException], ...] = (Lost,)
     slice_s = 0.5
-    amqp = PubSubAMQP
+    amqp = AMQP
 
     def celery_options(self, settings: BrokerSettings, *, lease: str) -> dict[str, Any]:
         """See :meth:`..carriers.Carrier.celery_options`."""
@@ -29,7 +30,7 @@ class PubSubCarrier:
 
     def connection(self, settings: BrokerSettings, *, lease: str) -> Connection:
         """See :meth:`..carriers.Carrier.connection`."""
-        return PubSubConnection(  # type: ignore[no-untyped-call]
+        return Connection(
             _url(settings),
             transport_options=_options(settings, lease),
             connect_timeout=settings.connect_timeout_s,

@@ -47,6 +47,7 @@ class Puller:
         self._changed = changed
         self._arrived: deque[dict[str, Any]] = deque()
         self._call: Any = None
+        self._calling = threading.Lock()
         self._stopped = False
         self._failures = 0
         self._failing_since = 0.0
@@ -78,13 +79,14 @@ class Puller:
 
     def stop(self) -> None:
         """Stop pulling and give back what nobody took."""
-        with self._changed:
+        with self._calling:
             self._stopped = True
-            call, left = self._call, list(self._arrived)
+        if self._call is not None:
+            self._call.cancel()
+        with self._changed:
+            left = list(self._arrived)
             self._arrived.clear()
             self._changed.notify_all()
-        if call is not None:
-            call.cancel()
         for message in left:
             self._leases.give_back(message["properties"]["delivery_tag"])
 
@@ -93,15 +95,22 @@ class Puller:
             try:
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopped or self._room() > 0)
-                    if self._stopped:
-                        return
-                    self._call = self._calls.pull(self._subscription, self._room())
+                    room = self._room()
+                if not self._begin(room):
+                    return
                 self._receive(pulled(self._call))
                 self._worked()
             except Waited:
                 self._worked()
             except Exception as error:  # this thread feeds the worker: it must outlive any fault
                 self._failed(error)
+
+    def _begin(self, room: int) -> bool:
+        """Begin a pull, unless this is stopped: whoever stops it can cancel what began before."""
+        with self._calling:
+            if not self._stopped:
+                self._call = self._calls.pull(self._subscription, room)
+            return not self._stopped
 
     def _receive(self, received: Any) -> None:
         for item in received:

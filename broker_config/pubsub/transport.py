@@ -14,9 +14,7 @@ import threading
 from time import monotonic
 from typing import Any, Final
 
-from celery.app.amqp import AMQP
-from kombu import Connection
-from kombu.transport import virtual
+from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from ...wire.errors import DeliveryError
 from ..settings import BrokerSettings
@@ -223,15 +221,5 @@ def _leave(error: Exception) -> SystemExit:
     return SystemExit(os.EX_UNAVAILABLE)
 
 
-class PubSubConnection(Connection):
-    """A kombu connection to Pub/Sub over that transport."""
-
-    def get_transport_cls(self) -> type[Transport]:
-        """Return the transport."""
-        return Transport
-
-
-class PubSubAMQP(AMQP):  # type: ignore[misc]
-    """Makes a Celery app use such connections."""
-
-    Connection = PubSubConnection
+# kombu finds transports by the scheme of a URL.
+TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
