@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
 from ....wire.pack import SealedReply, encode_replies
 from .models import ACTIVE, JobEnd, batches, jobs, packs, replies
@@ -83,12 +83,17 @@ def _open_jobs(connection: Connection, batch: int, indexes: set[int]) -> dict[in
     found: dict[int, tuple[bytes, int]] = {}
     wanted = sorted(indexes)
     for start in range(0, len(wanted), _LOOKUP):
-        some = jobs.c.index.in_(wanted[start : start + _LOOKUP])
         query = select(jobs.c.index, jobs.c.job_id, jobs.c.pack).where(
-            (jobs.c.batch == batch) & some & jobs.c.status.is_(None)
+            (jobs.c.batch == batch) & _among(wanted[start : start + _LOOKUP]) & jobs.c.status.is_(None)
         )
         found |= {row[0]: (bytes(row[1]), row[2]) for row in connection.execute(query)}
     return found
+
+
+def _among(indexes: Sequence[int]) -> ColumnElement[bool]:
+    """Match jobs by index. The bounds are for PostgreSQL, which without them reads the whole batch
+    as long as it has no statistics about a batch that has just come."""
+    return jobs.c.index.between(min(indexes), max(indexes)) & jobs.c.index.in_(indexes)
 
 
 _END_JOB: Final = (
@@ -186,8 +191,8 @@ def ends(connection: Connection, batch: int, indexes: Sequence[int]) -> list[End
     ended = (jobs.c.batch == batch) & jobs.c.ordinal.is_not(None)
     found: list[EndedJob] = []
     for start in range(0, len(indexes), _LOOKUP):
-        some = jobs.c.index.in_(indexes[start : start + _LOOKUP])
-        rows = connection.execute(select(*columns).where(ended & some))
+        some = ended & _among(indexes[start : start + _LOOKUP])
+        rows = connection.execute(select(*columns).where(some))
         found += [EndedJob(row[0], row[1], row[2], row[3] or "", row[4], row[5]) for row in rows]
     return sorted(found, key=lambda job: job.ordinal)
 
