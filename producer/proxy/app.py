@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -16,12 +15,13 @@ from starlette.requests import ClientDisconnect
 
 from ...wire.errors import Error
 from .attestation import attestation_report
+from .batch_runner import BatchRunner
 from .errors import ApiError, api_error, shape_error
-from .file_routes import add_file_routes
+from .file_routes import add_batch_routes, add_file_routes
 from .guard import App, Guard
+from .read import error_answer, json_answer, read_json
 from .receipts import Part
 from .service import CHAT, EMBEDDINGS, Service
-from .sse import to_json
 from .stores import Stores
 
 #: What is left of an upload beside the file: the form's other parts.
@@ -36,7 +36,7 @@ _PARTS: Final[dict[str, tuple[Part, str]]] = {
 T = TypeVar("T")
 
 
-def make_app(service: Service, stores: Stores, token: str | None) -> App:
+def make_app(service: Service, stores: Stores, runner: BatchRunner, token: str | None) -> App:
     """Return the application behind its guard.
 
     :param token: None where no token is asked for.
@@ -45,8 +45,9 @@ def make_app(service: Service, stores: Stores, token: str | None) -> App:
     _add_errors(app)
     _add_inference(app, service)
     _add_trust(app, service, stores)
-    add_file_routes(app, service, stores)
     settings = service.settings
+    add_file_routes(app, stores, runner.batches, settings.max_file_bytes)
+    add_batch_routes(app, stores, runner)
     return Guard(
         app,
         token,
@@ -54,16 +55,6 @@ def make_app(service: Service, stores: Stores, token: str | None) -> App:
         settings.max_body_bytes,
         settings.max_file_bytes + FORM_BYTES,
     )
-
-
-def json_answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a JSON response."""
-    return Response(to_json(value), status, headers, media_type="application/json")
-
-
-def error_answer(error: ApiError) -> Response:
-    """Return an error in OpenAI's form."""
-    return json_answer(error.body, error.status, error.headers)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -152,32 +143,6 @@ def _add_trust(app: FastAPI, service: Service, stores: Stores) -> None:
 
 def _no_receipt() -> ApiError:
     return ApiError(404, "No such receipt is kept.", code="RECEIPT_UNKNOWN")
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    """Return a request's body, which must be a JSON object.
-
-    :raises ApiError: it is not.
-    """
-    return parse_json(await request.body())
-
-
-def parse_json(data: bytes) -> dict[str, Any]:
-    """Read a JSON object; numbers that JSON does not know are refused.
-
-    :raises ApiError: it is not one.
-    """
-    try:
-        value = json.loads(data, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        raise ApiError(400, "The body is not JSON.", code="invalid_json") from None
-    if not isinstance(value, dict):
-        raise ApiError(400, "The body is not a JSON object.", code="invalid_json")
-    return value
-
-
-def _no_number(_: str) -> None:
-    raise ValueError("not a number of JSON")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -90,7 +90,7 @@ class FileStore:
         """
         return self.folder / self.get(file_id).id
 
-    def list(self, purpose: str | None, newest_first: bool) -> list[StoredFile]:
+    def all(self, purpose: str | None, newest_first: bool) -> list[StoredFile]:
         """Return all files in order of creation."""
         order = "DESC" if newest_first else "ASC"
         rows = self.database.rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,8 @@ from ...wire.errors import ConfigurationError
 from ..client import Client
 from ..session import Session
 from .app import make_app
+from .batch_runner import BatchRunner
+from .batch_store import BatchStore
 from .catalogue import Catalogue
 from .service import Service
 from .settings import ProxySettings
@@ -48,16 +50,15 @@ def open_proxy(settings: ProxySettings, client: Client, *, new_token: bool = Fal
     :raises Error: as :meth:`.session.Session.__enter__`: then no port was opened.
     :raises ConfigurationError: ``PORT_UNUSABLE``, or the folder or the token cannot be used.
     """
-    with (
-        Session(client, settings.pools, lifetime_s=settings.timeout_s) as session,
-        Stores(settings) as stores,
-    ):
+    begun = Session(client, settings.pools, lifetime_s=settings.timeout_s)
+    with begun as session, Stores(settings) as stores, ExitStack() as held:
         token = None
         if not settings.dangerous_no_token:
             token = load_token(settings.folder / TOKEN_FILE, renew=new_token)
         catalogue = Catalogue(session, settings.aliases)
         service = Service(settings, session, stores.receipts, catalogue)
-        app = make_app(service, stores, token)
+        runner = held.enter_context(BatchRunner(service, stores, BatchStore(stores.database)))
+        app = make_app(service, stores, runner, token)
         config = uvicorn.Config(
             app,
             log_config=None,
