@@ -38,6 +38,7 @@ from .policy import PolicyWatch
 from .seal_batch import SealBatch
 from .settings import WorkerSettings
 from .stages import seconds_since_process_start
+from .streaming import ChunkStreams
 from .tending import Tending
 
 DENIED_RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -134,6 +135,9 @@ class Worker:
         meter = self._instruments.tally
         pipeline = Pipeline(identity, boot.opener, boot.runner, time.time, time.monotonic, boot.ring, meter)
         self._publisher = ReplyPublisher(self.broker)
+        every = self.settings.stream_interval_seconds
+        self._chunks = ChunkStreams(self._publisher.publish, monotonic=time.monotonic, interval_s=every)
+        pipeline.chunks = self._chunks
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
         watch = PolicyWatch(boot.reconsider, partial(setattr, pipeline, "identity"), self._end, self.say)
@@ -169,7 +173,8 @@ class Worker:
         self._stopping.set()
         self._instruments.close()
         if self._boot_done is not None:
-            self._boot_done.runner.batcher.close()
+            self._chunks.close()
+            self._boot_done.runner.close()
             self._publisher.close()
         if self._task is not None:
             self._task.pipeline.forget()

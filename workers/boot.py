@@ -35,7 +35,7 @@ from ..wire.keys import PublicKey
 from ..wire.opening import Opener
 from .ahead import Ahead
 from .attesters import make_attester
-from .engines import MicroBatcher, load_engine
+from .engines import EngineSettings, load_any_engine
 from .fleet_key import FleetKey, FleetKeys
 from .identity import WorkerIdentity
 from .key_ring import KeyRing
@@ -45,7 +45,7 @@ from .models.stores import StoreSettings
 from .models.where import package_bytes
 from .policy import worker_policy
 from .release import ClosableRelease, make_release
-from .runner import EmbedRunner
+from .runner import WorkersRunner, make_runner
 from .seal_batch import EvidenceKeys
 from .settings import WorkerSettings
 from .stages import Stages, TimedReader
@@ -298,15 +298,22 @@ class Boot:
         self.stages.add("decrypt", whole - released - self.stages.seconds.get("fetch", 0.0))
         return model
 
-    def _load(self) -> EmbedRunner:
+    def _load(self) -> WorkersRunner:
         settings = self.settings
-        engine = load_engine(
-            settings.backend,
-            self._model.files,
+        limits = EngineSettings(
             precision=settings.precision,
             threads=settings.threads or None,
+            context_tokens=settings.context_tokens or None,
+            cache_tokens=settings.cache_tokens or None,
+            max_sequences=settings.max_sequences,
+            gpu_memory_gib=settings.gpu_memory_gib or None,
+            require_cc=settings.platform != "simulated",
+            plugins=settings.engine_plugins,
         )
-        return EmbedRunner(MicroBatcher(engine))
+        engine = load_any_engine(settings.backend, self._model.files, limits)
+        if notice := getattr(engine, "notice", ""):
+            self.say(f"engine: {notice}")
+        return make_runner(engine)
 
     def _announce(self, fleet_key: FleetKey) -> WorkerIdentity:
         in_force = self._in_force

@@ -38,7 +38,7 @@ def worker(
     model: Annotated[
         str | None, typer.Option("--model", help="Encrypted model package: path or URL.")
     ] = None,
-    backend: Annotated[str | None, typer.Option("--backend", help="openvino, torch or noop.")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="Engine: see docs/engines.md.")] = None,
     concurrency: Annotated[int | None, typer.Option("--concurrency", help="Packs in work at once.")] = None,
     simulated_image: Annotated[
         str | None, typer.Option("--simulated-image", help="Image name that simulated PCRs derive from.")

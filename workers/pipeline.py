@@ -12,11 +12,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from ..receipts.outcome import Status
 from ..wire.encoding import sha256
 from ..wire.errors import EngineError, Error, MalformedError
+from ..wire.generation import GenerateParameters, Scalar
 from ..wire.header import JobHeader, ReplyHeader
 from ..wire.job import Job, Output, Response, Result
 from ..wire.keys import PublicKey
@@ -25,6 +26,7 @@ from ..wire.pack import SealedJob, SealedReply, decode_jobs
 from ..wire.sealing import Sealer
 from .identity import WorkerIdentity
 from .meter import Meter
+from .streaming import ChunkStream, ChunkStreams
 
 #: Stored replies for redeliveries: at most so many, and so many bytes.
 REPLAY_JOBS: Final = 8192
@@ -37,6 +39,16 @@ class Runner(Protocol):
 
     def __call__(self, jobs: Sequence[Job]) -> Sequence[tuple[Output, ...] | EngineError]:
         """Return, for each job in order, its outputs or what went wrong with it."""
+
+
+@runtime_checkable
+class StreamingRunner(Protocol):
+    """A runner whose texts can be had while they are made."""
+
+    def stream(
+        self, jobs: Sequence[Job], sinks: Sequence[Callable[[int, str], None] | None]
+    ) -> Sequence[tuple[Output, ...] | EngineError]:
+        """Run jobs; pieces of text go to a job's sink, with the place of their input."""
 
 
 class JobKeys(Protocol):
@@ -97,7 +109,7 @@ class Pipeline:
     """Answers packs for one worker. Safe for threads.
 
     :param unix: wall clock, Unix seconds. :param monotonic: seconds, for durations and rekeying.
-    :param meter: is told of jobs, stages and outcomes.
+    :param meter: is told of jobs, stages and outcomes. :param chunks: sends texts ahead of their results.
     """
 
     identity: WorkerIdentity
@@ -107,6 +119,7 @@ class Pipeline:
     monotonic: Callable[[], float]
     keys: JobKeys = field(default_factory=OpenersKeys)
     meter: Meter = field(default_factory=Meter)
+    chunks: ChunkStreams | None = None
     _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
     _finished_bytes: int = 0
     _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
@@ -220,7 +233,7 @@ class Pipeline:
             return
         started = self.monotonic()
         try:
-            answers = self.runner(jobs)
+            answers = self._answers(works)
         except Exception:  # whatever an engine throws, each job still ends in a signed outcome
             answers = [EngineError("ENGINE_FAILED")] * len(jobs)
         ran = self.monotonic()
@@ -229,6 +242,23 @@ class Pipeline:
             self._finish(work, self._answered(work, answer, elapsed_ms))
         self.meter.took("run", ran - started)
         self.meter.took("seal", self.monotonic() - ran)
+
+    def _answers(self, works: list[_Work]) -> Sequence[tuple[Output, ...] | EngineError]:
+        jobs = [work.job for work in works if work.job is not None]
+        runner, chunks = self.runner, self.chunks
+        if chunks is None or not isinstance(runner, StreamingRunner):
+            return runner(jobs)
+        streams: list[ChunkStream | None] = []
+        answers: Sequence[tuple[Output, ...] | EngineError] = ()
+        try:
+            for work, job in zip(works, jobs, strict=True):
+                streams.append(chunks.open(work.header, job))
+            answers = runner.stream(jobs, [None if stream is None else stream.give for stream in streams])
+            return answers
+        finally:
+            for place, stream in enumerate(streams):
+                if stream is not None:
+                    chunks.end(stream, whole=place < len(answers) and isinstance(answers[place], tuple))
 
     def _answered(
         self, work: _Work, answer: tuple[Output, ...] | EngineError, elapsed_ms: int
@@ -251,6 +281,7 @@ class Pipeline:
             outputs=outputs,
             engine=identity.engine,
             salt=job.salt,
+            sampling=_sampling(job),
         ).encode()
         receipt = identity.receipt(
             request_hash=sha256(work.request),
@@ -305,6 +336,13 @@ class Pipeline:
                     self._sealers.popitem(last=False)
             self._sealers.move_to_end(key.key_id)
             return sealer
+
+
+def _sampling(job: Job) -> dict[str, Scalar | list[Scalar]]:
+    """Return the record of the parameters as applied; none is applied otherwise than it was asked for."""
+    if job.task != "generate":
+        return {}
+    return GenerateParameters.read(job.parameters, len(job.inputs)).effective()
 
 
 def _size(reply: SealedReply) -> int:

@@ -92,10 +92,20 @@ class WorkerSettings(BaseSettings):
     kms_deadline_seconds: float = Field(default=30, ge=0.5, le=600)
     on_denied: Literal["exit", "retry"] = "exit"
 
-    backend: Literal["openvino", "torch", "noop"] = "openvino"
+    backend: str = Field(
+        default="openvino",
+        pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
+        description="openvino, torch; transformers, llama, exllamav2, exllamav3; or an allowed plug-in",
+    )
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(default=0, ge=0, le=256, description="0: as many as the machine has")
     max_attempts: int = Field(default=3, ge=1, le=100, description="Runs of a job before it ends as failed")
+    engine_plugins: tuple[str, ...] = Field(default=(), description="Plug-ins that may be loaded, by name")
+    context_tokens: int = Field(default=0, ge=0, description="Of a text's prompt and output; 0: the model's")
+    cache_tokens: int = Field(default=0, ge=0, description="Of all texts on a GPU; 0: twice a context")
+    max_sequences: int = Field(default=32, ge=1, le=1024, description="Texts at once on a GPU")
+    gpu_memory_gib: float = Field(default=0, ge=0, description="Most that may be used per GPU; 0: all")
+    stream_interval_seconds: float = Field(default=0.25, ge=0.05, le=10, description="Between two chunks")
     concurrency: int = Field(default=2, ge=1, le=64, description="Packs in work at once")
 
     suite: SuiteName = "xwing"

@@ -5,6 +5,10 @@
     engine = load_engine("openvino", files)           # files: name -> bytes, in memory
     with MicroBatcher(engine) as batcher:             # one per worker, for all its threads
         result = batcher.run(EmbedRequest(("A sentence.",)))
+
+    engine = load_generate_engine("transformers", files, EngineSettings())
+    for piece in engine.submit(GenerateRequest("Once upon a time")):
+        print(piece, end="")
 """
 
 from __future__ import annotations
@@ -15,21 +19,29 @@ from ...wire.errors import ConfigurationError
 from .base import Backend, EmbedRequest, EmbedResult, Engine, Precision
 from .batcher import MicroBatcher
 from .files import ModelFiles
+from .generate import GenerateEngine, GenerateRequest, Generation
+from .generate_backends import GENERATE_BACKENDS, EngineSettings, load_any_engine, load_generate_engine
 
 __all__ = [
     "Backend",
     "EmbedRequest",
     "EmbedResult",
     "Engine",
+    "EngineSettings",
+    "GenerateEngine",
+    "GenerateRequest",
+    "Generation",
     "MicroBatcher",
     "ModelFiles",
     "Precision",
     "import_engine",
+    "load_any_engine",
     "load_engine",
+    "load_generate_engine",
 ]
 
 
-def import_engine(backend: Backend) -> None:
+def import_engine(backend: str) -> None:
     """Import what a backend needs, so that it is there when :func:`load_engine` is called.
 
     Says nothing of what is missing: that is for :func:`load_engine`.
@@ -39,6 +51,8 @@ def import_engine(backend: Backend) -> None:
             from . import openvino_engine as _openvino  # noqa: F401
         elif backend == "torch":
             from . import torch_engine as _torch  # noqa: F401
+        elif backend in GENERATE_BACKENDS:
+            from . import generate_loop as _loop  # noqa: F401
 
 
 def load_engine(
