@@ -53,7 +53,7 @@ from .trust import VerifiedFleet
 #: Between two looks at deadlines and at packs that stay unanswered.
 SWEEP_SECONDS: Final = 0.5
 #: A worker signs ``expired`` for what it takes too late; so long that signature is waited for.
-GRACE_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 1.0
 #: Jobs that may wait for an answer at once; more are refused.
 MAX_PENDING: Final = 4096
 #: Messages that could not be judged yet; older ones are given up, their packs are submitted again.
@@ -153,6 +153,12 @@ class Session:
             lane.forget()
 
     # ------------------------------------------------------------- for users
+
+    @property
+    def pending(self) -> int:
+        """How many jobs have no end yet."""
+        with self._changed:
+            return len(self._waiting) + len(self._pending)
 
     def fleet(self, pool: str) -> VerifiedFleet:
         """Return the pool's workers as trusted now; looks again where the last look is too old.
