@@ -28,6 +28,9 @@ MAX_SOCKET_PATH_BYTES: Final = 107
 MAX_PUBSUB_LEASE_S: Final = 600
 MAX_PUBSUB_INLINE_BYTES: Final = 9 << 20
 
+#: What fits into a message of 1 MiB as base64, with room for the rest ("Amazon SQS message quotas").
+MAX_SQS_INLINE_BYTES: Final = 700 << 10
+
 #: Profiles that exist; each names one way to carry messages and blobs.
 Profile = Literal["embedded", "redis", "sqs", "pubsub"]
 
@@ -54,6 +57,11 @@ class BrokerSettings(BaseSettings):
         its service as ``host:port``, over TLS unless it is this machine. :param pubsub_prefix: begins the
         names of its topics and subscriptions. :param pubsub_create_replies: whether clients make and
         delete their reply queues. :param pubsub_retention_s: seconds that ``queues create`` lets jobs wait.
+    :param sqs_region: the region of the profile ``sqs``; this and the keys come from boto3's own chain by
+        default. :param sqs_endpoint: its service, https, or http on this machine. :param sqs_access_key_id:
+        :param sqs_secret_access_key: and :param sqs_session_token: its keys. :param sqs_prefix: begins the
+        names of its queues. :param sqs_wait_s: seconds that a receive waits for a message.
+        :param sqs_create_replies: whether clients make and delete their reply queues.
     :param tls_ca_file: roots for ``rediss://`` (default: the system's). :param tls_cert_file: and
         :param tls_key_file: this client's own certificate, where the server asks for one.
     """
@@ -79,6 +87,16 @@ class BrokerSettings(BaseSettings):
     pubsub_prefix: str = Field(default="ephemeralml.", pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,99}$")
     pubsub_create_replies: bool = True
     pubsub_retention_s: int = Field(default=7 * 86_400, ge=600, le=31 * 86_400)
+    sqs_region: str | None = Field(default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")
+    sqs_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$"
+    )
+    sqs_access_key_id: SecretStr | None = Field(default=None, repr=False)
+    sqs_secret_access_key: SecretStr | None = Field(default=None, repr=False)
+    sqs_session_token: SecretStr | None = Field(default=None, repr=False)
+    sqs_prefix: str = Field(default="ephemeralml-", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
+    sqs_wait_s: int = Field(default=10, ge=1, le=20)
+    sqs_create_replies: bool = True
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -98,6 +116,8 @@ class BrokerSettings(BaseSettings):
     def _profile_of_url(cls, values: Any) -> Any:
         if isinstance(values, dict) and "profile" not in values and values.get("broker_url") is not None:
             return {**values, "profile": "redis"}
+        if isinstance(values, dict) and values.get("profile") == "sqs":
+            return {"inline_limit_bytes": MAX_SQS_INLINE_BYTES, **values}
         return values
 
     @model_validator(mode="after")
@@ -106,6 +126,8 @@ class BrokerSettings(BaseSettings):
             raise ValueError("the profile redis needs broker_url, the other profiles have none")
         if self.profile == "pubsub":
             self._consistent_pubsub()
+        if self.profile == "sqs":
+            self._consistent_sqs()
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
         if self.broker_url is not None:
@@ -121,6 +143,17 @@ class BrokerSettings(BaseSettings):
             raise ValueError("Pub/Sub leases for 600 seconds at most: visibility_timeout_s")
         if self.inline_limit_bytes > MAX_PUBSUB_INLINE_BYTES:
             raise ValueError("Pub/Sub messages hold 10 MB at most: inline_limit_bytes")
+
+    def _consistent_sqs(self) -> None:
+        if self.sqs_endpoint is not None and self.sqs_endpoint.startswith("http:"):
+            host = urlsplit(self.sqs_endpoint).hostname
+            if host not in ("localhost", "127.0.0.1", "::1"):
+                raise ValueError("sqs_endpoint is https, but on this machine")
+        given = (self.sqs_access_key_id is None, self.sqs_secret_access_key is None)
+        if any(given) != all(given) or (given[0] and self.sqs_session_token is not None):
+            raise ValueError("sqs_access_key_id and sqs_secret_access_key go together")
+        if self.inline_limit_bytes > MAX_SQS_INLINE_BYTES:
+            raise ValueError("SQS messages hold 1 MiB at most, as text: inline_limit_bytes")
 
     @classmethod
     def settings_customise_sources(
