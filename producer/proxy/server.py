@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,6 +42,9 @@ class Proxy:
 
     def serve(self) -> None:
         """Answer until SIGINT, SIGTERM or ``server.should_exit``."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises what it caught again at its end
+                signal.signal(number, lambda *_: None)
         self.server.run(sockets=[self.listener])
 
 
