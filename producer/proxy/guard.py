@@ -7,6 +7,7 @@ DNS rebinding its ``Host`` is not ours; it does not know the token either.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,8 @@ from typing import Any, Final
 from .errors import ApiError
 from .settings import is_loopback
 from .token import is_token
+
+LOG: Final = logging.getLogger("ephemeralml.proxy")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -24,10 +27,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Answers without a token: that the proxy lives, nothing else.
 OPEN_PATHS: Final = frozenset({"/healthz"})
 UPLOADS: Final = frozenset({"/v1/files"})
-
-
-class TooLarge(Exception):
-    """A body was longer than it may be."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,11 @@ class Guard:
 
         try:
             await self.app(scope, _bounded(receive, limit), watched)
-        except TooLarge:
+        except Exception as error:  # a fault of ours; its text may hold anything
+            LOG.error("an unexpected %s", type(error).__name__)
             if not started:
-                await _answer(_too_large(limit), send)
+                fault = ApiError(500, "An unexpected fault.", type="server_error", code="UNEXPECTED")
+                await _answer(fault, send)
 
     def _refusal(self, path: str, headers: dict[bytes, bytes], limit: int) -> ApiError | None:
         if not self._ours(headers.get(b"host", b"")):
@@ -109,7 +110,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
         if message["type"] == "http.request":
             left -= len(message.get("body", b""))
             if left < 0:
-                raise TooLarge
+                raise _too_large(limit)
         return message
 
     return counted
