@@ -38,22 +38,24 @@ class LeaseQoS(redis.QoS):
 
     def extend(self) -> None:
         """Begin the leases of what is held anew, but of nothing that was taken too long ago."""
-        self._taken_at = {tag: at for tag, at in self._taken_at.items() if tag in self._delivered}
+        held = self._delivered.keys() - self._dirty  # kombu forgets what is done with at its leisure
+        self._taken_at = {tag: at for tag, at in self._taken_at.items() if tag in held}
         oldest = monotonic() - self.channel.max_lease
         with self._leases() as leases:
             SIGNS.extended(leases.extend([tag for tag, at in self._taken_at.items() if at >= oldest]))
 
     def ack(self, delivery_tag: str) -> None:
-        """Take a message off the broker for good."""
+        """Take a message off the broker for good; where that fails, its lease runs out and it comes again."""
+        # First: a slot that stays taken, and a lease that is extended for it, would outlive the fault.
+        VirtualQoS.ack(self, delivery_tag)
         with self._leases() as leases:
             leases.acknowledge(delivery_tag)
-        VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Give a message back, or forget it."""
+        VirtualQoS.ack(self, delivery_tag)
         with self._leases() as leases:
             (leases.give_back if requeue else leases.acknowledge)(delivery_tag)
-        VirtualQoS.ack(self, delivery_tag)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Give one message back."""

@@ -57,9 +57,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
+            except OSError:
+                return  # the end
+            try:
                 server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
-                return
+                client.close()
+                continue
             swallowed = threading.Event()
             with self._lock:
                 self._pairs.append((client, server, swallowed))
@@ -73,4 +77,4 @@ class Proxy:
                 if not swallowed.is_set():
                     sink.sendall(data)
             if not swallowed.is_set():
-                sink.shutdown(socket.SHUT_WR)
+                sink.shutdown(socket.SHUT_RDWR)

@@ -35,6 +35,7 @@ class Site:
     """A Redis, a proxy in front of it, and workers that know the proxy only."""
 
     folder: Path
+    port: int
     server: subprocess.Popen[bytes]
     broker: BrokerSettings
     proxy: Proxy
@@ -81,9 +82,9 @@ class Site:
 @contextmanager
 def running(folder: Path) -> Iterator[Site]:
     port = free_port()
-    command = [find_server(), "--dir", str(folder), "--save", "", "--port", str(port), "--bind", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server, Proxy(port) as proxy:
-        site = Site(folder, server, broker_settings(broker_url=f"redis://127.0.0.1:{port}/0"), proxy)
+    with Proxy(port) as proxy:
+        server = redis_server(folder, port)
+        site = Site(folder, port, server, broker_settings(broker_url=f"redis://127.0.0.1:{port}/0"), proxy)
         try:
             site.until(lambda: answers(site.broker))
             yield site
@@ -91,7 +92,23 @@ def running(folder: Path) -> Iterator[Site]:
             for worker in site.workers:
                 worker.kill()
                 worker.wait()
-            server.kill()
+            site.server.kill()
+            site.server.wait()
+
+
+def redis_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    command = [
+        find_server(),
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--bind",
+        "127.0.0.1",
+    ]
+    return subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.DEVNULL)
 
 
 def answers(broker: BrokerSettings) -> bool:
@@ -118,8 +135,23 @@ def test_a_connection_that_the_network_forgot_is_made_anew(site: Site) -> None:
     assert worker.poll() is None
 
 
-def test_a_lost_acknowledgement_does_not_cost_a_slot_for_good(site: Site) -> None:
-    """As Celery is, a message whose acknowledgement met a dead connection keeps its slot taken."""
+def test_a_lost_acknowledgement_costs_neither_slot_nor_lease(site: Site) -> None:
+    """Without any watchdog: the broker is away at the moment when the only slot's message is acknowledged."""
+    worker = site.worker(after_s=3600)
+    site.submit("sleep:2")
+    site.until(lambda: depth(site.broker, "p").in_flight == 1)
+    site.server.kill()
+    site.server.wait()
+    site.until(lambda: "sleep:2" in site.answered)
+    site.server = redis_server(site.folder, site.port)
+    site.until(lambda: answers(site.broker))
+    site.submit("after")
+    site.until(lambda: "after" in site.answered)
+    site.until(lambda: depth(site.broker, "p").in_flight == 0)
+    assert worker.poll() is None
+
+
+def test_a_lost_acknowledgement_on_a_dead_connection_does_not_cost_a_slot_for_good(site: Site) -> None:
     worker = site.worker()
     site.submit("sleep:2")
     site.until(lambda: depth(site.broker, "p").in_flight == 1)
