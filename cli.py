@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "attest": (".producer.cli.attest", "app"),
     "worker": (".workers.cli", "worker"),
     "model": (".workers.model_cli", "model_app"),
+    "gateway": (".producer.cli.gateway", "app"),
     "dlq": (".producer.cli.dlq", "app"),
     "keys": (".producer.cli.keys", "app"),
     "policy": (".producer.cli.policy", "app"),

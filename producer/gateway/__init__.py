@@ -3,5 +3,5 @@
 Only code that handles ciphertext, hashes, padded sizes and timings may live here: batch API,
 store, relay, webhook sender. An import contract (``gateway`` in ``pyproject.toml``) refuses any
 module below this one that reaches :mod:`ephemeralml.wire.opening` or
-:mod:`ephemeralml.wire.private_keys`, directly or through others. The package is empty so far.
+:mod:`ephemeralml.wire.private_keys`, directly or through others.
 """

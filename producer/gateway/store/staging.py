@@ -89,7 +89,7 @@ def _taken(connection: Connection, mine: ColumnElement[bool]) -> DeliveryError:
 
 
 def add(connection: Connection, batch: int, first: int, staged: Sequence[StagedPack], now: float) -> None:
-    """Stage packs.
+    """Stage packs, maybe none, and renew the upload's time.
 
     :param first: number of the first of them, counting from 0 in the batch.
     :raises DeliveryError: ``UPLOAD_LOST``: its time had run out and it was swept.
@@ -100,6 +100,8 @@ def add(connection: Connection, batch: int, first: int, staged: Sequence[StagedP
     change["packs"] = batches.c.packs + len(staged)
     if connection.execute(update(batches).where(this).values(change)).rowcount != 1:
         raise _lost()
+    if not staged:
+        return
     connection.execute(
         packs.insert(),
         [

@@ -1,0 +1,68 @@
+"""Runs the API in uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import uvicorn
+
+from ...broker_config.blobs import make_blob_store
+from ...broker_config.settings import BrokerSettings
+from ...wire.errors import DeliveryError
+from .api import make_app
+from .settings import GatewaySettings
+from .store import Store, check_migrated, migrate
+
+#: Seconds for requests in work to end after SIGTERM.
+GRACE_SECONDS: Final = 20
+
+
+def open_store(settings: GatewaySettings, broker: BrokerSettings) -> Store:
+    """Open the store that settings name. A SQLite file is made and migrated; PostgreSQL must be.
+
+    :raises ConfigurationError: ``BAD_STORE_URL``, ``STORE_NOT_MIGRATED`` or ``STORE_NEWER``.
+    :raises DeliveryError: ``STORE_UNAVAILABLE``.
+    """
+    if settings.store_url is None:
+        broker.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = Store(settings.store(broker.state_dir))
+    if store.is_sqlite:
+        migrate(store)
+    else:
+        check_migrated(store)
+    return store
+
+
+def serve(settings: GatewaySettings, broker: BrokerSettings) -> None:
+    """Serve until SIGTERM or SIGINT; requests in work are finished within 20 seconds.
+
+    :raises Error: as :func:`open_store`. :raises DeliveryError: ``ADDRESS_IN_USE``.
+    """
+    store = open_store(settings, broker)
+    config = uvicorn.Config(
+        make_app(store, make_blob_store(broker), settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,  # ours names ids only
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit:
+        raise DeliveryError("ADDRESS_IN_USE", "the gateway cannot listen there: another port?") from None
+    finally:
+        store.close()
+    if not server.started:
+        raise DeliveryError("ADDRESS_IN_USE", "the gateway cannot listen there: another port?")
+
+
+def log_to_stderr() -> None:
+    """Log to standard error; what libraries say from warnings on."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("uvicorn", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
