@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from ....wire.pack import SealedReply, encode_replies
+from . import bulk
 from .models import ACTIVE, JobEnd, batches, jobs, packs, replies
 
 #: Jobs looked up with one statement.
@@ -96,38 +97,16 @@ def _among(indexes: Sequence[int]) -> ColumnElement[bool]:
     return jobs.c.index.between(min(indexes), max(indexes)) & jobs.c.index.in_(indexes)
 
 
-_END_JOB: Final = (
-    update(jobs)
-    .where((jobs.c.batch == bindparam("of")) & (jobs.c.index == bindparam("at")))
-    .values(
-        status=bindparam("as_status"),
-        code=bindparam("as_code"),
-        ordinal=bindparam("as_ordinal"),
-        ended_at=bindparam("now"),
-    )
-)
-
-
 def _store(
     connection: Connection, batch: int, first: int, new: Sequence[Reply], data: bytes, now: float
 ) -> None:
     row = {"batch": batch, "first": first, "count": len(new), "size": len(data), "data": data}
     row["indexes"] = struct.pack(f">{len(new)}H", *(reply.index for reply in new))
     connection.execute(replies.insert().values(arrived_at=now, **row))
-    connection.execute(
-        _END_JOB,
-        [
-            {
-                "of": batch,
-                "at": reply.index,
-                "as_status": reply.status,
-                "as_code": reply.code or None,
-                "as_ordinal": ordinal,
-                "now": now,
-            }
-            for ordinal, reply in enumerate(new, first)
-        ],
-    )
+    ends = [
+        (reply.index, reply.status, reply.code or None, ordinal) for ordinal, reply in enumerate(new, first)
+    ]
+    bulk.end_jobs(connection, batch, ends, now)
 
 
 def _count_packs(connection: Connection, batch: int, ended: Counter[int]) -> int:

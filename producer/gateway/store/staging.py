@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 
 from ....wire.errors import DeliveryError
 from . import batches as batch_rows
-from .models import batches, jobs, packs, tenants
+from . import bulk
+from .models import batches, packs, tenants
 
 #: Seconds that a staged upload stays without a sign of its process.
 STAGED_SECONDS: Final = 30.0
@@ -116,12 +117,11 @@ def add(connection: Connection, batch: int, first: int, staged: Sequence[StagedP
             for number, pack in enumerate(staged, first)
         ],
     )
-    rows = [
-        {"batch": batch, "pack": number, "index": index, "job_id": job_id, "custom_id": custom_id}
-        for number, pack in enumerate(staged, first)
-        for index, job_id, custom_id in pack.jobs
-    ]
-    connection.execute(jobs.insert(), rows)
+    bulk.insert_jobs(
+        connection,
+        batch,
+        [(number, *job) for number, pack in enumerate(staged, first) for job in pack.jobs],
+    )
 
 
 def accept(connection: Connection, batch: int, tenant_id: int, digest: bytes, now: float) -> batch_rows.Batch:

@@ -1,0 +1,1 @@
+"""The gateway: store, uploads, API, on SQLite and PostgreSQL."""
