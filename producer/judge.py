@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, field
 
-from ..receipts.outcome import Outcome, peek_outcome, verify_outcome
+from ..receipts.outcome import Outcome, read_outcome
 from ..receipts.verify import ReceiptPolicy, Verification, assess
 from ..wire.encoding import sha256
 from ..wire.errors import MalformedError, VerificationError
@@ -93,9 +93,9 @@ class Judge:
         )
 
     def _outcome(self, record: JobRecord, reply: SealedReply) -> tuple[Outcome, VerifiedWorker]:
-        evidence_hash = peek_outcome(reply.outcome).attestation_doc_hash
-        worker = self.trust.worker(self.head.pool, evidence_hash)
-        outcome = verify_outcome(reply.outcome, worker.body.receipt_key)
+        unverified = read_outcome(reply.outcome)
+        worker = self.trust.worker(self.head.pool, unverified.claimed.attestation_doc_hash)
+        outcome = unverified.verify(worker.body.receipt_key)
         expected = (bytes.fromhex(record.job_id), self.head.pool, bytes.fromhex(record.job_hash))
         if (outcome.job_id, outcome.pool, outcome.job_hash) != expected:
             raise VerificationError("OUTCOME_MISMATCH", "the outcome is of another job")

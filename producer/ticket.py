@@ -14,7 +14,7 @@ import base64
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -78,6 +78,7 @@ class Ticket:
         self.pending_packs: dict[str, bytes] = {}
         self.last_submitted = 0.0
         self.replies: dict[str, SealedReply] = {}
+        self._missing: set[str] = set()
 
     @classmethod
     def create(cls, path: Path, head: TicketHead) -> Ticket:
@@ -130,9 +131,9 @@ class Ticket:
         return PrivateKey.from_seed(self.head.suite, bytes.fromhex(self.head.seed))
 
     @property
-    def missing(self) -> set[str]:
-        """Job ids (hexadecimal) that no reply has come for."""
-        return self.jobs.keys() - self.replies.keys()
+    def missing(self) -> Set[str]:
+        """Job ids (hexadecimal) that no reply has come for; changes as they come."""
+        return self._missing
 
     def plan(self, records: Iterable[JobRecord], packs: Iterable[bytes]) -> None:
         """Write down jobs and the packs that carry them, before anything is submitted."""
@@ -190,6 +191,8 @@ class Ticket:
         if "job" in line:
             record = JobRecord(**line["job"])  # type: ignore[arg-type]
             self.jobs[record.job_id] = record
+            if record.job_id not in self.replies:
+                self._missing.add(record.job_id)
         elif "pack" in line:
             self.packs[str(line["pack"])] = self.pending_packs[str(line["pack"])] = _unb64(line["data"])
         elif "submitted" in line:
@@ -198,6 +201,7 @@ class Ticket:
         elif "replies" in line:
             for reply in decode_replies(_unb64(line["replies"]))[1]:
                 self.replies.setdefault(reply.job_id.hex(), reply)
+                self._missing.discard(reply.job_id.hex())
         else:
             raise KeyError("unknown line")
 

@@ -90,16 +90,39 @@ def make_outcome(outcome: Outcome, key: Ed25519PrivateKey) -> bytes:
     return sign1(outcome.encode(), key, protected=_HEADER)
 
 
+@dataclass(frozen=True, slots=True)
+class UnverifiedOutcome:
+    """A statement as it was read: it names the evidence that its key is bound to, and says nothing yet.
+
+    :param claimed: what it claims.
+    """
+
+    claimed: Outcome
+    _message: Sign1
+
+    def verify(self, public_key: bytes) -> Outcome:
+        """Return what it says; arguments and errors as of :func:`verify_outcome`."""
+        signed = sig_structure(self._message.protected_bytes, self._message.payload)
+        verify_ed25519(public_key, signed, self._message.signature)
+        return self.claimed
+
+
+def read_outcome(data: bytes) -> UnverifiedOutcome:
+    """Read a statement, to find its evidence and verify it thereafter.
+
+    :raises MalformedError: not an outcome statement.
+    """
+    message = _parse(data)
+    return UnverifiedOutcome(Outcome.decode(message.payload), message)
+
+
 def verify_outcome(data: bytes, public_key: bytes) -> Outcome:
     """Verify a statement and return it.
 
     :param public_key: raw Ed25519 key, 32 bytes, of the worker whose evidence was verified.
     :raises MalformedError: not an outcome statement. :raises VerificationError: not signed by this key.
     """
-    message = _parse(data)
-    signed = sig_structure(message.protected_bytes, message.payload)
-    verify_ed25519(public_key, signed, message.signature)
-    return Outcome.decode(message.payload)
+    return read_outcome(data).verify(public_key)
 
 
 def peek_outcome(data: bytes) -> Outcome:
@@ -107,7 +130,7 @@ def peek_outcome(data: bytes) -> Outcome:
 
     :raises MalformedError: not an outcome statement.
     """
-    return Outcome.decode(_parse(data).payload)
+    return read_outcome(data).claimed
 
 
 def _parse(data: bytes) -> Sign1:
