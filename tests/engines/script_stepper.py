@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ephemeralml.wire.errors import EngineError
 from ephemeralml.wire.job import Turn
+from ephemeralml.workers.engines.base import check_text
 from ephemeralml.workers.engines.generate import Decoder, GenerateRequest, Reader, Step, Token
 from ephemeralml.workers.engines.llama_cpp import BytesDecoder
 
@@ -28,6 +29,7 @@ class ByteReader:
             prompt = "|".join(turn.content for turn in prompt if isinstance(turn, Turn))
         if prompt == "poison":
             raise EngineError("ENGINE_BAD_INPUT", "asked to")
+        check_text(prompt, 1 << 20, "a prompt")
         return list(prompt.encode())
 
     def decoder(self) -> Decoder:
