@@ -30,12 +30,12 @@ class SqsCarrier:
 
     def celery_options(self, settings: BrokerSettings, *, lease: str) -> dict[str, Any]:
         """See :meth:`..carriers.Carrier.celery_options`."""
-        return {"broker_url": f"{SCHEME}://", "broker_transport_options": _options(settings, lease)}
+        return {"broker_url": f"{SCHEME}://queues", "broker_transport_options": _options(settings, lease)}
 
     def connection(self, settings: BrokerSettings, *, lease: str) -> Connection:
         """See :meth:`..carriers.Carrier.connection`."""
         return Connection(
-            f"{SCHEME}://",
+            f"{SCHEME}://queues",
             transport_options=_options(settings, lease),
             connect_timeout=settings.connect_timeout_s,
         )

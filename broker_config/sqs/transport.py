@@ -21,7 +21,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 from ...wire.errors import Error
 from ..pubsub.replies import Gone
 from ..settings import BrokerSettings
-from .calls import MAX_BATCH, Denied, Lost, Missing, calls_of
+from .calls import Denied, Lost, Missing, calls_of
 from .form import packed
 from .leases import Leases
 from .names import queue_name
@@ -31,6 +31,8 @@ LOG: Final = logging.getLogger("ephemeralml.broker")
 SCHEME: Final = "ephemeralml-sqs"
 #: A client ends when it has its replies, and then waits for a receive under way.
 REPLY_WAIT_SECONDS: Final = 1
+#: Celery looks between two waits whether it has been told to stop; its own would last two seconds.
+SLICE_SECONDS: Final = 0.5
 #: Reply queues that are missing; see :mod:`..pubsub.replies` for what a worker does about them.
 GONE: Final = Gone()
 
@@ -38,16 +40,23 @@ GONE: Final = Gone()
 class LeaseQoS(virtual.QoS):
     """Counts what is held; what becomes of it is told to :class:`.leases.Leases`."""
 
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)  # type: ignore[no-untyped-call]
+        # All that leaves goes through this, what an unfinished task leaves to its lease as well.
+        self._quick_ack = self._left
+
     def ack(self, delivery_tag: str) -> None:
         """Take a message off the broker for good."""
         self.channel.leave(delivery_tag, back=False)
         super().ack(delivery_tag)  # type: ignore[no-untyped-call]
-        self.channel.wake()
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Give a message back, or forget it."""
         self.channel.leave(delivery_tag, back=requeue)
         super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def _left(self, delivery_tag: str) -> None:
+        self._dirty.add(delivery_tag)
         self.channel.wake()
 
     def restore_unacked(self) -> list[Any]:
@@ -92,6 +101,11 @@ class Channel(virtual.Channel):
         self._pullers[queue] = Puller(
             calls, name, queue, wait, self._room, self._leases[queue], self._changed
         )
+
+    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
+        """Hold so many messages at most."""
+        super().basic_qos(prefetch_size, prefetch_count, apply_global)  # type: ignore[no-untyped-call]
+        self.wake()
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """Stop receiving; what is in work stays leased until it is acknowledged or given back."""
@@ -146,8 +160,8 @@ class Channel(virtual.Channel):
         return arrived or self.qos.holds(tag)
 
     def _room(self) -> int:
-        most = self.qos.can_consume_max_estimate()
-        return (MAX_BATCH if most is None else most) - self.waiting
+        most = self.qos.can_consume_max_estimate()  # None before Celery has said how many
+        return (1 if most is None else most) - self.waiting
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         publish(self._settings, queue, packed(message, queue))
@@ -195,10 +209,10 @@ class Transport(virtual.Transport):
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message.
 
-        :raises TimeoutError: none came. :raises Lost, DeliveryError: none can come, but to a worker.
+        :raises TimeoutError: none came in ``timeout`` seconds, or in :data:`SLICE_SECONDS`. :raises Lost, DeliveryError: none can come, but to a worker.
         :raises SystemExit: none will ever come to this worker.
         """
-        end = None if timeout is None else monotonic() + timeout
+        end = None if timeout is None else monotonic() + min(timeout, SLICE_SECONDS)
         while not any(channel.deliver_one() for channel in list(self.channels)):
             self._check()
             left = None if end is None else end - monotonic()
