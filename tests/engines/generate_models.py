@@ -80,3 +80,16 @@ def llama_files(
         }
     ).encode()
     return files
+
+
+@lru_cache(maxsize=1)
+def tiny_files() -> dict[str, bytes]:
+    """Return a model's small files without weights, for engines whose library is a stand-in."""
+    tokenizer = byte_level_tokenizer()
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": CHAT_TEMPLATE}
+    config = {"max_position_embeddings": 512, "eos_token_id": 2, "vocab_size": tokenizer.get_vocab_size()}
+    return {
+        "config.json": json.dumps(config).encode(),
+        "tokenizer.json": tokenizer.to_str().encode(),
+        "tokenizer_config.json": json.dumps(tokens).encode(),
+    }
