@@ -14,11 +14,12 @@ Inputs are dropped as soon as they are sealed; reply keys live in memory only an
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +29,6 @@ from typing import Final, Self
 
 from ..broker_config.blobs import get_content
 from ..broker_config.replies import ReplyQueue, make_reply_queue
-from ..broker_config.settings import BrokerSettings
 from ..broker_config.submit import Submitter
 from ..wire.errors import (
     AppraisalError,
@@ -49,6 +49,8 @@ from .judge import JobResult
 from .lane import Lane, Listener, Pack, Pending
 from .stream import Delta, job_of
 from .trust import VerifiedFleet
+
+LOG: Final = logging.getLogger("ephemeralml.session")
 
 #: Between two looks at deadlines and at packs that stay unanswered.
 SWEEP_SECONDS: Final = 0.5
@@ -112,7 +114,8 @@ class Session:
         self._pending: dict[bytes, Pending] = {}
         self._cancelled: deque[str] = deque()
         self._unjudged: deque[bytes] = deque(maxlen=MAX_UNJUDGED)
-        self._closed = False
+        self._closed = self._failed = False
+        self._taken: list[_Waiting] = []
         self._threads: list[threading.Thread] = []
 
     # ------------------------------------------------------------------ life
@@ -127,7 +130,7 @@ class Session:
             lane.renew()
         make_reply_queue(self.client.broker, self._reply_to)
         for name, work in (("session-submit", self._submit_loop), ("session-receive", self._receive_loop)):
-            thread = threading.Thread(target=work, name=name, daemon=True)
+            thread = threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         return self
@@ -195,6 +198,8 @@ class Session:
         future: Future[JobResult] = Future()
         waiting = _Waiting(item, task, name, lifetime_s or self.lifetime_s, future, listener)
         with self._changed:
+            if self._failed:
+                raise _failed()
             if self._closed or not self._threads:
                 raise DeliveryError("SESSION_CLOSED", "the session is not open", retriable=False)
             if len(self._waiting) + len(self._pending) >= self.max_pending:
@@ -252,15 +257,32 @@ class Session:
         except KeyError:
             raise ConfigurationError("POOL_NOT_SERVED", "the session does not serve this pool") from None
 
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Do a thread's work; an unexpected fault ends the session instead of leaving callers waiting."""
+        try:
+            work()
+        except Exception as error:  # its text may hold anything
+            LOG.error("an unexpected %s", type(error).__name__)
+            with self._changed:
+                self._failed = self._closed = True
+                self._changed.notify_all()
+                waiting = [*self._taken, *self._waiting]
+                self._waiting.clear()
+            failed = _failed()
+            _fail([entry.future for entry in waiting if not entry.future.done()], failed)
+            for entry in list(self._pending.values()):
+                self._end(entry, failed)
+
     # ------------------------------------------------------------ submitting
 
     def _submit_loop(self) -> None:
         """Take whatever has gathered while the last pack was on its way: load makes packs, not waiting."""
-        link = _Link(self.client.broker)
+        link = _Link(self.client)
         swept = time.monotonic()
         while (batch := self._take_waiting()) is not None:
             packs = [pack for kind, group in _by_kind(batch) for pack in self._sealed(*kind, group)]
             batch.clear()  # the inputs, in clear
+            self._taken = []
             if time.monotonic() - swept >= SWEEP_SECONDS:
                 packs += self._sweep()
                 swept = time.monotonic()
@@ -278,8 +300,8 @@ class Session:
             if self._closed:
                 return None
             count = min(len(self._waiting), self.pack_jobs * len(self.pools))
-            taken = [self._waiting.popleft() for _ in range(count)]
-        return [waiting for waiting in taken if not waiting.future.cancelled()]
+            self._taken = [self._waiting.popleft() for _ in range(count)]
+        return [waiting for waiting in self._taken if not waiting.future.cancelled()]
 
     def _sealed(self, pool: str, task: Task, group: Sequence[_Waiting]) -> list[Pack]:
         """Seal jobs into packs and note what their answers will be judged against."""
@@ -452,8 +474,8 @@ class Session:
 class _Link:
     """The submitting thread's connection, made anew after a loss."""
 
-    def __init__(self, settings: BrokerSettings) -> None:
-        self._settings = settings
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._open: Submitter | None = None
 
     def submitter(self) -> Submitter:
@@ -462,7 +484,7 @@ class _Link:
         :raises DeliveryError: ``BROKER_UNREACHABLE``.
         """
         if self._open is None:
-            self._open = Submitter(self._settings).__enter__()
+            self._open = Submitter(self._client.broker).__enter__()
         return self._open
 
     def drop(self) -> None:
@@ -495,6 +517,11 @@ def _fail(futures: Iterable[Future[JobResult]], error: Error) -> None:
     for future in futures:
         if future.set_running_or_notify_cancel():
             future.set_exception(error)
+
+
+def _failed() -> DeliveryError:
+    message = "the session has met a fault of its own: make a new one"
+    return DeliveryError("SESSION_FAILED", message, retriable=False)
 
 
 def _unanswered() -> DeliveryError:

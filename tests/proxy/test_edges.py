@@ -133,7 +133,13 @@ def test_parameters_out_of_bounds_are_named(http: httpx.Client, more: dict[str, 
 
 
 def test_what_changes_nothing_is_taken(http: httpx.Client) -> None:
-    more = {"user": "u", "metadata": {"a": "b"}, "tools": [], "response_format": {"type": "text"}, "n": None}
+    more: dict[str, Any] = {
+        "user": "u",
+        "metadata": {"a": "b"},
+        "tools": [],
+        "response_format": {"type": "text"},
+        "n": None,
+    }
     assert http.post("/v1/chat/completions", json=CHAT | more).status_code == 200
 
 
