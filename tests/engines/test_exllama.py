@@ -1,4 +1,4 @@
-"""Both ExLlama engines: against stand-ins, against the libraries' sources, and on a GPU where there is one."""
+"""Both ExLlama engines: against stand-ins, the libraries' own sources, and a GPU where there is one."""
 
 from __future__ import annotations
 

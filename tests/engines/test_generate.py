@@ -224,6 +224,39 @@ def test_too_many_and_too_late() -> None:
     engine.close()
 
 
+def test_closing_waits_for_the_tokenizer() -> None:
+    """Some libraries free it with the model; a thread that is in it then would crash the worker."""
+    stepper = ScriptStepper()
+    engine = GenerateLoop(stepper)
+    inside, leave = threading.Event(), threading.Event()
+    encode = stepper.reader.encode
+
+    def slow(prompt: str | Sequence[object]) -> list[int]:
+        inside.set()
+        leave.wait(WAIT)
+        assert not stepper.closed
+        return encode(prompt)
+
+    stepper.reader.encode = slow  # type: ignore[method-assign]
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            engine.submit(request("a"))
+        except EngineError as error:
+            refused.append(error.code)
+
+    asking, closing = threading.Thread(target=ask), threading.Thread(target=engine.close)
+    asking.start()
+    inside.wait(WAIT)
+    closing.start()
+    stepper.until(lambda: engine._closed)
+    leave.set()
+    asking.join(WAIT)
+    closing.join(WAIT)
+    assert (refused, stepper.closed) == (["ENGINE_CLOSED"], True)
+
+
 def test_results_are_waited_for_no_longer_than_said(stepper: ScriptStepper, engine: GenerateLoop) -> None:
     stepper.hold.clear()
     text = engine.submit(request("a"))

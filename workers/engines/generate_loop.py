@@ -153,6 +153,7 @@ class GenerateLoop:
         self._keys = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
+        self._reading = 0
         self._steps = 0
         self._most = 0
         self._thread = threading.Thread(target=self._work, name="generate-loop", daemon=True)
@@ -179,7 +180,7 @@ class GenerateLoop:
         text = RunningText(request, prompt, max_new, on_text)
         with self._changed:
             if self._closed:
-                raise EngineError("ENGINE_CLOSED", "the worker is stopping", retriable=True)
+                raise _closed()
             if len(self._waiting) + len(self._running) >= self._max_queued:
                 raise EngineError("ENGINE_BUSY", "too many requests are waiting", retriable=True)
             self._waiting[next(self._keys)] = text
@@ -203,7 +204,16 @@ class GenerateLoop:
         self.close()
 
     def _prompt(self, request: GenerateRequest) -> list[int]:
-        prompt = self._stepper.reader.encode(request.prompt)
+        with self._changed:
+            if self._closed:
+                raise _closed()
+            self._reading += 1  # a tokenizer may be freed with its model: closing waits for this
+        try:
+            prompt = self._stepper.reader.encode(request.prompt)
+        finally:
+            with self._changed:
+                self._reading -= 1
+                self._changed.notify_all()
         if not prompt:
             raise EngineError("ENGINE_BAD_INPUT", "a prompt has no tokens")
         if len(prompt) >= self.max_tokens:
@@ -220,11 +230,12 @@ class GenerateLoop:
             self._admit()
             if self._running:
                 self._step()
-        closed = EngineError("ENGINE_CLOSED", "the worker is stopping", retriable=True)
         for text in [*self._waiting.values(), *(sequence.text for sequence in self._running.values())]:
-            text.end(closed)
+            text.end(_closed())
         self._waiting.clear()
         self._running.clear()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._reading)
         self._stepper.close()
 
     def _wait(self) -> bool:
@@ -319,6 +330,10 @@ class GenerateLoop:
 
 def _nowhere(_: str) -> None:
     return None
+
+
+def _closed() -> EngineError:
+    return EngineError("ENGINE_CLOSED", "the worker is stopping", retriable=True)
 
 
 def _cancelled() -> EngineError:
