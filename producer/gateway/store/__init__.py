@@ -11,6 +11,7 @@ connection of a transaction that the caller began::
         ...
 """
 
+from . import webhook_tables as _webhook_tables  # noqa: F401 - its tables belong to the same metadata
 from .engine import Store
 from .migrate import check_migrated, migrate
 
