@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "model": (".workers.model_cli", "model_app"),
     "gateway": (".producer.cli.gateway", "app"),
     "dlq": (".producer.cli.dlq", "app"),
+    "queues": (".producer.cli.queues", "app"),
     "keys": (".producer.cli.keys", "app"),
     "policy": (".producer.cli.policy", "app"),
     "kms": (".producer.cli.kms", "app"),
