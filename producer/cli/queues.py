@@ -40,8 +40,7 @@ def create(pool: PoolsOption, broker: BrokerOption = None, state_dir: StateOptio
 
 @app.command("show")
 def show(
-    pool: PoolsOption, as_json: ROLES: Final = ("worker", "client", "relay", "operator")
-JsonOption = False, broker: BrokerOption = None, state_dir: StateOption = None
+    pool: PoolsOption, as_json: JsonOption = False, broker: BrokerOption = None, state_dir: StateOption = None
 ) -> None:
     """Say how many messages wait in pools' queues, and how many are in work.
 
