@@ -64,9 +64,9 @@ class SealedBatch:
             index=index,
         )
 
-    def change(self, index: int, **fields: object) -> SealedBatch:
+    def change(self, place: int, /, **fields: object) -> SealedBatch:
         """Change a job's header."""
-        self.headers[index] = replace(self.headers[index], **fields)  # type: ignore[arg-type]
+        self.headers[place] = replace(self.headers[place], **fields)  # type: ignore[arg-type]
         return self
 
     def head(self) -> dict[object, object]:
