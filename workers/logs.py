@@ -56,13 +56,12 @@ MEANINGS: Final[tuple[tuple[str, str], ...]] = (
     ("Redis BRPOP got no reply", "connection to the broker silent"),
     ("Frequent restarts detected", "the consumer restarts often"),
     ("Task %(name)s[%(id)s] ", "a task ended with an error"),
-    ("Task Handler raised error", "a task handler failed"),
+    ("Task handler raised error", "a task handler failed"),
     ("Received and deleted unknown message", "an unknown message was deleted"),
     ("Received unregistered task", "an unknown task was deleted"),
-    ("Connection lost before a task could be acknowledged", "an acknowledgement was lost"),
     ("Couldn't ack", "an acknowledgement was lost"),
     ("Error in timer", "a timer failed"),
-    ("Restoring %r unacknowledged", "messages are given back"),
+    ("Restoring ", "messages are given back"),
 )
 _EXTRA: Final = "ephemeralml_fields"
 

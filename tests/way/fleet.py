@@ -177,6 +177,15 @@ class Fleet:
         client.push(ticket)
         return ticket
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold all workers, so that work piles up meanwhile."""
+        for worker in self.workers:
+            worker.signal(signal.SIGSTOP)
+        yield
+        for worker in self.workers:
+            worker.signal(signal.SIGCONT)
+
     @property
     def about(self) -> str:
         """What all workers printed, for a test that fails."""

@@ -48,7 +48,9 @@ def away(pair: Fleet, how: signal.Signals, seconds: float) -> None:
 def test_under_load(pair: Fleet, how: signal.Signals, outage: float) -> None:
     """Messages are in work, replies and acknowledgements on their way when the broker goes."""
     client = pair.client()
-    with pair.submit(client, JOBS, pack_jobs=4) as ticket:
+    with pair.held():
+        ticket = pair.submit(client, JOBS, pack_jobs=4)
+    with ticket:
         until(lambda: (pair.depth.waiting or 0) < JOBS / 4 * 0.8, about=lambda: pair.about)
         assert pair.depth.waiting, "the load was over before the broker went"
         away(pair, how, outage)

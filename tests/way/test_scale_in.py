@@ -27,8 +27,10 @@ def four(tmp_path: Path) -> Iterator[Fleet]:
 def test_half_of_the_fleet_leaves_while_ten_thousand_jobs_run(four: Fleet) -> None:
     leaving, killed, *_ = four.start(4)
     client = four.client()
-    with four.submit(client, JOBS) as ticket:
-        until(lambda: (four.depth.waiting or 0) < 200, about=lambda: four.about)
+    with four.held():
+        ticket = four.submit(client, JOBS)
+    with ticket:
+        until(lambda: (four.depth.waiting or 0) < 280, about=lambda: four.about)
         leaving.signal(signal.SIGTERM)
         killed.signal(signal.SIGKILL)
         assert four.depth.waiting, "the load was over before anybody left"
