@@ -27,6 +27,7 @@ from ..wire.errors import Error, KeyReleaseError
 from ..wire.exit_codes import MISUSE, exit_code
 from .ahead import Ahead
 from .boot import SETTLE_SECONDS, Boot
+from .cancel import Cancellations
 from .drain import Drain
 from .engines import import_engine
 from .gate import install_gate
@@ -138,6 +139,7 @@ class Worker:
         every = self.settings.stream_interval_seconds
         self._chunks = ChunkStreams(self._publisher.publish, monotonic=time.monotonic, interval_s=every)
         pipeline.chunks = self._chunks
+        pipeline.cancelled = Cancellations(boot.blobs, self.settings.pool, time.monotonic)
         publish, limit = self._publisher.publish, self.broker.inline_limit_bytes
         seal = SealBatch(lambda: pipeline.identity, boot.blobs, boot.evidence_keys(), time.time)
         watch = PolicyWatch(boot.reconsider, partial(setattr, pipeline, "identity"), self._end, self.say)

@@ -24,6 +24,7 @@ from ..wire.keys import PublicKey
 from ..wire.opening import Opener
 from ..wire.pack import SealedJob, SealedReply, decode_jobs
 from ..wire.sealing import Sealer
+from .cancel import CANCELLED
 from .identity import WorkerIdentity
 from .meter import Meter
 from .streaming import ChunkStream, ChunkStreams
@@ -110,6 +111,7 @@ class Pipeline:
 
     :param unix: wall clock, Unix seconds. :param monotonic: seconds, for durations and rekeying.
     :param meter: is told of jobs, stages and outcomes. :param chunks: sends texts ahead of their results.
+    :param cancelled: says whether a batch, by its id, was cancelled.
     """
 
     identity: WorkerIdentity
@@ -120,6 +122,7 @@ class Pipeline:
     keys: JobKeys = field(default_factory=OpenersKeys)
     meter: Meter = field(default_factory=Meter)
     chunks: ChunkStreams | None = None
+    cancelled: Callable[[bytes], bool] = lambda _: False
     _finished: OrderedDict[bytes, SealedReply] = field(default_factory=OrderedDict)
     _finished_bytes: int = 0
     _sealers: OrderedDict[bytes, Sealer] = field(default_factory=OrderedDict)
@@ -203,6 +206,8 @@ class Pipeline:
         now = self.unix()
         if header.not_after < now:
             raise Refusal("expired", "EXPIRED")
+        if header.batch_id is not None and self.cancelled(header.batch_id):
+            raise Refusal("cancelled", CANCELLED)
         if code := self.keys.refusal(header.key_id, since):
             raise Refusal("rejected", code)
         try:

@@ -13,6 +13,7 @@ from ...wire.errors import DeliveryError
 from .api import make_app
 from .settings import GatewaySettings
 from .store import Store, check_migrated, migrate
+from .webhooks.settings import webhook_settings
 
 #: Seconds for requests in work to end after SIGTERM.
 GRACE_SECONDS: Final = 20
@@ -40,8 +41,12 @@ def serve(settings: GatewaySettings, broker: BrokerSettings) -> None:
     :raises Error: as :func:`open_store`. :raises DeliveryError: ``ADDRESS_IN_USE``.
     """
     store = open_store(settings, broker)
+    webhooks = webhook_settings()
+    master = webhooks.master(broker.state_dir, shared=not store.is_sqlite)
     config = uvicorn.Config(
-        make_app(store, make_blob_store(broker), settings),
+        make_app(
+            store, make_blob_store(broker), settings, webhooks=None if master is None else (webhooks, master)
+        ),
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -17,6 +17,9 @@ from ....broker_config.blobs import BlobStore
 from ....wire.errors import Error
 from ..settings import GatewaySettings
 from ..store import Store, batches, staging
+from ..webhooks import api as webhook_routes
+from ..webhooks.keys import Master
+from ..webhooks.settings import WebhookSettings
 from . import batches as batch_routes
 from . import health, pools, problems, streams
 from .context import Gateway
@@ -32,11 +35,17 @@ _ABOUT: Final = (
 
 
 def make_app(
-    store: Store, blobs: BlobStore, settings: GatewaySettings, *, now: Callable[[], float] = time.time
+    store: Store,
+    blobs: BlobStore,
+    settings: GatewaySettings,
+    *,
+    now: Callable[[], float] = time.time,
+    webhooks: tuple[WebhookSettings, Master] | None = None,
 ) -> FastAPI:
     """Return the API over a migrated store, as an ASGI app.
 
     :param blobs: where workers announce themselves. :param now: a clock, Unix seconds.
+    :param webhooks: their settings and master secret; without them no webhook can be made or shown.
     """
     gateway = Gateway(store, blobs, settings, now)
 
@@ -58,9 +67,10 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.gateway = gateway
+    app.state.webhooks = webhooks
     app.state.uploads = asyncio.Semaphore(settings.max_uploads)
     problems.install(app)
-    for module in (batch_routes, streams, pools, health):
+    for module in (batch_routes, streams, pools, webhook_routes, health):
         app.include_router(module.router)
     app.add_middleware(RequestLog)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]

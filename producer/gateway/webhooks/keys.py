@@ -83,6 +83,7 @@ def master_of_file(path: Path) -> Master:
     try:
         draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(base64.b64encode(secrets.token_bytes(MASTER_BYTES)))

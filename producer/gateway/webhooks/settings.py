@@ -17,7 +17,8 @@ MASTER_FILE: Final = "webhook-master.key"
 class WebhookSettings(BaseSettings):
     """How webhooks are signed and sent. The API and every relay on a store need the same master secret.
 
-    :param master_secret: base64 of 32 bytes; by default a file in the state directory, made once.
+    :param master_secret: base64 of 32 bytes; by default, with SQLite, a file in the state directory, made
+        once; with PostgreSQL there are no webhooks without it.
     :param allow_loopback_http: for development: receivers on this machine without TLS.
     :param attempt_timeout_s: seconds for one attempt, all in all.
     :param workers: attempts at once of one relay. :param per_endpoint: of these to one endpoint.
@@ -38,14 +39,15 @@ class WebhookSettings(BaseSettings):
     keep_s: float = Field(default=30 * 86_400, ge=3600)
     old_key_s: float = Field(default=86_400, ge=0, le=30 * 86_400)
 
-    def master(self, state_dir: Path) -> Master:
-        """Return the master secret.
+    def master(self, state_dir: Path, *, shared: bool) -> Master | None:
+        """Return the master secret; None: no webhooks.
 
+        :param shared: other machines may use the store too: a file of this one's will not do.
         :raises ConfigurationError: ``BAD_WEBHOOK_MASTER`` or ``WEBHOOK_MASTER_UNREADABLE``.
         """
         if self.master_secret is not None:
             return read_master(self.master_secret.get_secret_value())
-        return master_of_file(state_dir / MASTER_FILE)
+        return None if shared else master_of_file(state_dir / MASTER_FILE)
 
 
 def webhook_settings(**given: object) -> WebhookSettings:
