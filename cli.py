@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "worker": (".workers.cli", "worker"),
     "model": (".workers.model_cli", "model_app"),
     "gateway": (".producer.cli.gateway", "app"),
+    "relay": (".producer.cli.relay", "relay"),
+    "webhooks": (".producer.cli.webhooks", "app"),
     "dlq": (".producer.cli.dlq", "app"),
     "queues": (".producer.cli.queues", "app"),
     "keys": (".producer.cli.keys", "app"),

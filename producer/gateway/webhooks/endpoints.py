@@ -126,6 +126,12 @@ def find(connection: Connection, tenant_id: int, endpoint_id: bytes) -> Endpoint
     return None if row is None else _of(row)
 
 
+def named(connection: Connection, endpoint_id: bytes) -> Endpoint | None:
+    """Return an endpoint of whichever tenant: for operators."""
+    row = connection.execute(select(table).where(table.c.endpoint_id == endpoint_id)).first()
+    return None if row is None else _of(row)
+
+
 def of_tenant(connection: Connection, tenant_id: int) -> list[Endpoint]:
     """Return a tenant's endpoints, the oldest first."""
     rows = connection.execute(select(table).where(table.c.tenant_id == tenant_id).order_by(table.c.id))
