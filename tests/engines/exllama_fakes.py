@@ -1,4 +1,4 @@
-"""Stand-ins for exllamav2, exllamav3 and CUDA torch: their interface as far as the engines use it.
+"""Stand-ins for exllamav2, exllamav3 and torch with CUDA: their interface as far as the engines use it.
 
 Names and parameters are held against the libraries' own sources where they are installed
 (``test_exllama.py``), so that the stand-ins cannot drift from what they stand for.
@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 
 #: What the engines call, by source file and qualified name, with the keyword parameters that they give.
 INTERFACE: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
@@ -83,12 +82,36 @@ INTERFACE: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 }
 
 
+class OutOfMemoryError(RuntimeError):
+    """torch.cuda's."""
+
+
+class Tensor(np.ndarray[Any, Any]):
+    """As much of torch's tensor as the engines use, so that these tests need no torch."""
+
+    device = SimpleNamespace(type="cpu")  # type: ignore[assignment]
+
+    def float(self) -> Tensor:
+        return self.astype(np.float32).view(Tensor)
+
+    def cpu(self) -> Tensor:
+        return self
+
+    def numpy(self) -> Any:
+        return self.view(np.ndarray)
+
+
+def tensor(values: Any, dtype: Any = None) -> Tensor:
+    """Return a tensor on the CPU."""
+    return np.array(values, dtype=dtype).view(Tensor)
+
+
 def logits_after(tokens: Sequence[int], vocabulary: int, padded: int) -> Any:
     """Return what a model of no parameters says after these tokens."""
     numbers = np.full(padded, 50.0, dtype=np.float32)  # the padding must never be read
     numbers[:vocabulary] = np.random.default_rng(sum(tokens[-4:])).normal(0, 2, vocabulary)
     numbers[2] = -3.0
-    return torch.from_numpy(numbers)
+    return tensor(numbers)
 
 
 @dataclass
@@ -159,7 +182,7 @@ class FakeGenerator:
 
     def _one(self, job: FakeJob) -> dict[str, Any]:
         logits = logits_after(job.tokens, self.vocabulary, self.padded)
-        values = logits[: self.vocabulary].double().numpy()
+        values = logits[: self.vocabulary].numpy().astype(np.float64)
         powers = np.exp(values - values.max())
         draw = job.random.random() * powers.sum()
         token = int(values.argmax()) if job.greedy else int(np.searchsorted(powers.cumsum(), draw))
@@ -185,9 +208,9 @@ class FakeGenerator:
 
     def _emit(self, job: FakeJob) -> dict[str, Any]:
         held, job.held = job.held, []
-        part: dict[str, Any] = {"token_ids": torch.tensor([[token for token, _ in held]])}
+        part: dict[str, Any] = {"token_ids": tensor([[token for token, _ in held]])}
         if job.return_logits:
-            part["logits"] = torch.stack([logits for _, logits in held])[None]
+            part["logits"] = tensor([[logits for _, logits in held]])
         return part
 
 
@@ -223,7 +246,7 @@ def fake_exllamav2(recorder: Recorder) -> dict[str, Any]:
 
         def load_autosplit(self, cache: Any) -> None:
             if recorder.out_of_memory:
-                raise torch.cuda.OutOfMemoryError
+                raise OutOfMemoryError
             recorder.note("load", cache=cache)
 
         def unload(self) -> None:
@@ -283,7 +306,7 @@ def fake_exllamav3(recorder: Recorder) -> dict[str, Any]:
 
         def load(self, *, progressbar: bool) -> None:
             if recorder.out_of_memory:
-                raise torch.cuda.OutOfMemoryError
+                raise OutOfMemoryError
             assert "cache" in recorder.calls, "Construct the Cache BEFORE calling model.load()"
 
         def unload(self) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -45,51 +44,73 @@ def byte_level_tokenizer() -> Any:
 def llama_files(
     context: int = 256, hidden: int = 32, layers: int = 2, dtype: str = "float32"
 ) -> dict[str, bytes]:
-    """Return the files of a random Llama as a model package would hold them."""
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        os.environ[name] = "1"
-    import torch
-    import transformers
+    """Return the files of a random Llama as a model package would hold them; made without torch."""
+    from safetensors.numpy import save
 
-    tokenizer = byte_level_tokenizer()
-    config = transformers.LlamaConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=max(4, hidden // 64),
-        num_key_value_heads=max(2, hidden // 128),
-        max_position_embeddings=context,
-        initializer_range=0.6 if hidden <= 64 else 0.1,
-        bos_token_id=1,
-        eos_token_id=2,
-        tie_word_embeddings=False,
-    )
-    torch.manual_seed(7)
-    model = transformers.LlamaForCausalLM(config).to(getattr(torch, dtype))
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder, safe_serialization=True)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    files["tokenizer.json"] = tokenizer.to_str().encode()
-    files["tokenizer_config.json"] = json.dumps(
-        {
-            "bos_token": "<s>",
-            "eos_token": {"content": "</s>", "special": True},
-            "chat_template": CHAT_TEMPLATE,
-            "tokenizer_class": "PreTrainedTokenizerFast",
+    heads, shared = max(4, hidden // 64), max(2, hidden // 128)
+    files = tiny_files(context)
+    config = {
+        **json.loads(files["config.json"]),
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": shared,
+        "head_dim": hidden // heads,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10_000.0,
+        "hidden_act": "silu",
+        "bos_token_id": 1,
+        "tie_word_embeddings": False,
+        "torch_dtype": dtype,
+    }
+    rows = {"q_proj": hidden, "k_proj": hidden * shared // heads, "v_proj": hidden * shared // heads}
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (config["vocab_size"], hidden),
+        "lm_head.weight": (config["vocab_size"], hidden),
+        "model.norm.weight": (hidden,),
+    }
+    for layer in range(layers):
+        name = f"model.layers.{layer}."
+        shapes |= {f"{name}self_attn.{part}.weight": (size, hidden) for part, size in rows.items()}
+        shapes |= {
+            f"{name}self_attn.o_proj.weight": (hidden, hidden),
+            f"{name}mlp.gate_proj.weight": (2 * hidden, hidden),
+            f"{name}mlp.up_proj.weight": (2 * hidden, hidden),
+            f"{name}mlp.down_proj.weight": (hidden, 2 * hidden),
+            f"{name}input_layernorm.weight": (hidden,),
+            f"{name}post_attention_layernorm.weight": (hidden,),
         }
-    ).encode()
+    random = np.random.default_rng(7)
+    scale = 0.6 if hidden <= 64 else 0.1
+    weights = {
+        name: (np.ones(shape) if len(shape) == 1 else random.normal(0, scale, shape)).astype(dtype)
+        for name, shape in shapes.items()
+    }
+    files["config.json"] = json.dumps(config).encode()
+    files["model.safetensors"] = save(weights, metadata={"format": "pt"})
     return files
 
 
-@lru_cache(maxsize=1)
-def tiny_files() -> dict[str, bytes]:
-    """Return a model's small files without weights, for engines whose library is a stand-in."""
+@lru_cache(maxsize=4)
+def _small_files(context: int) -> dict[str, bytes]:
     tokenizer = byte_level_tokenizer()
-    tokens = {"bos_token": "<s>", "eos_token": "</s>", "chat_template": CHAT_TEMPLATE}
-    config = {"max_position_embeddings": 512, "eos_token_id": 2, "vocab_size": tokenizer.get_vocab_size()}
+    tokens = {
+        "bos_token": "<s>",
+        "eos_token": {"content": "</s>", "special": True},
+        "chat_template": CHAT_TEMPLATE,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    }
+    config = {"max_position_embeddings": context, "eos_token_id": 2, "vocab_size": tokenizer.get_vocab_size()}
     return {
         "config.json": json.dumps(config).encode(),
         "tokenizer.json": tokenizer.to_str().encode(),
         "tokenizer_config.json": json.dumps(tokens).encode(),
     }
+
+
+def tiny_files(context: int = 512) -> dict[str, bytes]:
+    """Return a model's small files without weights, for engines whose library is a stand-in."""
+    return dict(_small_files(context))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ephemeralml.attestation.attest.nvml import CcState, NvmlLibrary
@@ -24,7 +25,7 @@ from ephemeralml.workers.engines.exllamav3 import sampling as sampling_v3
 from ephemeralml.workers.engines.generate import GenerateEngine, GenerateRequest
 from ephemeralml.workers.engines.generate_loop import GenerateLoop
 
-from .exllama_fakes import INTERFACE, Recorder, fake_exllamav2, fake_exllamav3
+from .exllama_fakes import INTERFACE, OutOfMemoryError, Recorder, fake_exllamav2, fake_exllamav3, tensor
 from .generate_models import tiny_files
 
 FAKES: dict[str, Callable[[Recorder], dict[str, Any]]] = {
@@ -37,7 +38,7 @@ GIB = 1 << 30
 class Cuda:
     """torch.cuda of a machine with GPUs that are not there."""
 
-    OutOfMemoryError = importlib.import_module("torch").cuda.OutOfMemoryError
+    OutOfMemoryError = OutOfMemoryError
 
     def __init__(self, devices: int = 1) -> None:
         self.devices = devices
@@ -64,13 +65,12 @@ class Machine:
     """What the engines import and ask on a machine of the test's making."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = importlib.import_module("torch")
         self.cuda = Cuda()
         self.state = CcState(on=True, dev_tools=False)
         self.recorder = Recorder(vocabulary=len(vocabulary()))
         self.absent: set[str] = set()
         self.uncompiled: set[str] = set()
-        torch = SimpleNamespace(cuda=self.cuda, tensor=real.tensor, long=real.long)
+        torch = SimpleNamespace(cuda=self.cuda, tensor=tensor, long=np.int64)
 
         def imported(name: str) -> Any:
             if name in self.absent:
@@ -317,7 +317,7 @@ def has_gpu() -> bool:
 @pytest.mark.gpu
 @pytest.mark.parametrize("library", list(FAKES))
 def test_on_a_gpu(library: str) -> None:
-    if not has_gpu() or importlib.util.find_spec(library) is None:
+    if importlib.util.find_spec(library) is None or not has_gpu():
         pytest.skip(f"needs a CUDA GPU and {library}")
     from .generate_models import llama_files
 
