@@ -13,6 +13,9 @@ from ..broker_config.carriers import Depth
 from ..wire.errors import DeliveryError
 
 POLL_SECONDS: Final = 0.25
+#: Brokers that only estimate bill each look, and may say zero once where messages wait.
+ESTIMATE_POLL_SECONDS: Final = 1.0
+ESTIMATE_LOOKS: Final = 5
 
 
 class Drain(threading.Thread):
@@ -30,13 +33,17 @@ class Drain(threading.Thread):
 
     def run(self) -> None:
         """Poll until idle for long enough, then set Celery's stop flag (exit status 0)."""
-        idle_since = time.monotonic()
-        while time.monotonic() - idle_since < self._idle_seconds:
-            time.sleep(POLL_SECONDS)
+        idle_since, looks, exact = time.monotonic(), 0, True
+        while time.monotonic() - idle_since < self._idle_seconds or (not exact and looks < ESTIMATE_LOOKS):
+            time.sleep(POLL_SECONDS if exact else ESTIMATE_POLL_SECONDS)
             try:
-                busy = self._in_work() > 0 or (self._depth().waiting or 0) > 0
+                busy = self._in_work() > 0
+                if not busy:
+                    depth = self._depth()
+                    busy, exact = bool(depth.waiting), depth.exact
             except DeliveryError:
                 busy = True  # an unreachable broker is not an empty queue
+            looks = 0 if busy else looks + 1
             if busy:
                 idle_since = time.monotonic()
         state.should_stop = 0
