@@ -44,6 +44,7 @@ def host(settings: BrokerSettings, tmp_path: Path) -> Iterator[Host]:
 def session(host: Host) -> Iterator[Session]:
     with Session(host.client(), [host.pool]) as session:
         yield session
+        host.stop()
 
 
 def item(text: str = "a text", custom_id: str = "1") -> InputItem:

@@ -70,6 +70,7 @@ def shared(broker: BrokerSettings, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("shared")
     with Host(folder, broker, pool="p" + os.urandom(4).hex()) as host, serving(host, folder / "p") as proxy:
         yield Stand(host, proxy)
+        host.stop()
 
 
 @pytest.fixture
@@ -89,12 +90,16 @@ def http(shared: Stand) -> Iterator[httpx.Client]:
 @pytest.fixture
 def stand(broker: BrokerSettings, tmp_path: Path) -> Iterator[Callable[..., Stand]]:
     """Returns what makes a pool and a proxy that a test may break."""
+    made: list[Stand] = []
     with ExitStack() as stack:
 
         def make(host: dict[str, Any] | None = None, **settings: Any) -> Stand:
             served = stack.enter_context(
                 Host(tmp_path, broker, pool="p" + os.urandom(4).hex(), **(host or {}))
             )
-            return Stand(served, stack.enter_context(serving(served, tmp_path / "proxy", **settings)))
+            made.append(Stand(served, stack.enter_context(serving(served, tmp_path / "proxy", **settings))))
+            return made[-1]
 
         yield make
+        for served in made:
+            served.host.stop()  # while the proxies end

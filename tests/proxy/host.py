@@ -177,9 +177,13 @@ class Host:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
+        self.stop()
         self._thread.join()
         self.publisher.close()
+
+    def stop(self) -> None:
+        """Take no further message."""
+        self._stopping.set()
 
     def _work(self) -> None:
         name = jobs_queue(self.pool)
