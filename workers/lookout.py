@@ -19,6 +19,8 @@ from .watchdog import LATE_SECONDS, Look, Watchdog
 LOG: Final = logging.getLogger("ephemeralml.worker")
 #: Between two looks, in seconds; a quarter of the watchdog's patience where that is less.
 LOOK_SECONDS: Final = 15.0
+#: Until the first look: readiness waits for it.
+FIRST_SECONDS: Final = 0.5
 #: A broker that has answered within so many looks counts as reachable.
 FRESH_LOOKS: Final = 2.5
 
@@ -123,7 +125,9 @@ class Lookout:
         return depth
 
     def _watch(self) -> None:
-        while not self._ended.wait(self.period_s):
+        pause = min(FIRST_SECONDS, self.period_s)
+        while not self._ended.wait(pause):
+            pause = self.period_s
             try:
                 self.look()
             except Exception as error:  # this thread outlives any fault

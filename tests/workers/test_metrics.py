@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -199,8 +200,23 @@ def test_every_metric_is_documented_and_every_documented_one_is_there() -> None:
     text = (ROOT / "docs" / "observability.md").read_text()
     source = "".join((ROOT / "workers" / name).read_text() for name in ("metrics.py", "instruments.py"))
     named = {word for word in text.replace("`", " ").split() if word.startswith(PREFIX)}
-    shown = {name.split("{")[0].removesuffix("_total") for name in named}
+    shown = {name.split("{")[0].removesuffix("_total").removesuffix("_sum") for name in named}
     for name in shown:
         assert f'"{name.removeprefix(PREFIX)}"' in source, name
     for family in text_string_to_metric_families(exposition(Tally(), ()).decode()):
         assert family.name in shown, family.name
+
+
+def test_alert_rules_name_metrics_that_exist() -> None:
+    documented = (ROOT / "docs" / "observability.md").read_text()
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text()
+    named = {name.removesuffix("_bucket") for name in re.findall(rf"{PREFIX}[a-z_]+", rules)}
+    assert len(named) > 10
+    assert [name for name in sorted(named) if f"`{name}" not in documented] == []
+    alerts = re.findall(r"^      - alert: (Ephemeralml[A-Za-z]+)$", rules, re.MULTILINE)
+    assert (
+        len(alerts)
+        == len(set(alerts))
+        == rules.count("        expr: ")
+        == rules.count("annotations: {summary: ")
+    )
