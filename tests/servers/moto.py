@@ -142,7 +142,7 @@ def environment(settings: BrokerSettings) -> dict[str, str]:
 def sqs_behind_line(
     folder: Path, pools: Sequence[str] = ("p",), **options: Any
 ) -> Iterator[tuple[BrokerSettings, Line]]:
-    """Yield settings of a moto of its own, and the line to it: cut and mended, it is a broker that was away."""
+    """Yield settings of a moto of its own, and its line: cut and mended, it is a broker that was away."""
     with (
         moto_server(folder) as server,
         line_to(server.address) as line,
