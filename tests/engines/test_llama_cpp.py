@@ -18,6 +18,7 @@ from ephemeralml.workers.engines.conformance import check_engine
 from ephemeralml.workers.engines.generate import GenerateRequest
 from ephemeralml.workers.engines.generate_loop import GenerateLoop
 from ephemeralml.workers.engines.llama_cpp import BytesDecoder
+from ephemeralml.workers.models.file_kinds import check_file
 
 from .generate_models import CHAT_TEMPLATE, byte_level_tokenizer
 
@@ -82,7 +83,9 @@ def gguf_files(folder: Path) -> dict[str, bytes]:
 
 @needs_library
 def test_the_engine_conforms(tmp_path: Path) -> None:
-    engine = load_any_engine("llama", gguf_files(tmp_path), EngineSettings(threads=1))
+    files = gguf_files(tmp_path)
+    check_file("model.gguf", memoryview(files["model.gguf"]))
+    engine = load_any_engine("llama", files, EngineSettings(threads=1))
     assert isinstance(engine, GenerateLoop)
     assert (engine.name, engine.precision, engine.max_tokens) == ("llama.cpp", "f32", 256)
     parameters = GenerateParameters(max_tokens=30)

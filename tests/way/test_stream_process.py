@@ -45,9 +45,10 @@ def texts(result: JobResult) -> list[str]:
 
 
 def test_texts_are_generated_streamed_and_covered_by_receipts(writer: Bench, tmp_path: Path) -> None:
-    worker = writer.worker(
+    worker = writer.start(
         EPHEMERALML_WORKER_BACKEND="transformers", EPHEMERALML_WORKER_STREAM_INTERVAL_SECONDS="0.05"
     )
+    worker.wait_for("ready:", 200)  # it imports torch
     client = writer.client()
     fleet = client.trust_pool("minilm")
     long = {"max_tokens": 200, "seed": 7, "stream": True}
@@ -62,7 +63,7 @@ def test_texts_are_generated_streamed_and_covered_by_receipts(writer: Bench, tmp
     results: dict[str, JobResult] = {}
     with client.plan(fleet, items, tmp_path / "t.ticket", task="generate", pack_jobs=1) as ticket:
         client.push(ticket)
-        for event in client.stream(ticket, 60):
+        for event in client.stream(ticket, 100):
             if isinstance(event, Delta):
                 assert event.custom_id not in results  # all text comes before its result
                 pieces.setdefault((event.custom_id, event.input), []).append(event.text)
@@ -93,7 +94,7 @@ async def once_more(client: AsyncClient, ticket_path: Path) -> None:
     ticket = await client.plan(await client.trust_pool("minilm"), [item], ticket_path, task="generate")
     with ticket:
         await client.push(ticket)
-        events = [event async for event in client.stream(ticket, 60)]
+        events = [event async for event in client.stream(ticket, 100)]
     *deltas, result = events
     assert isinstance(result, JobResult)
     assert ["".join(delta.text for delta in deltas if isinstance(delta, Delta))] == texts(result)

@@ -7,11 +7,13 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from ...wire.errors import ModelError
+from .gguf_header import check_gguf
 from .safetensors_header import check_safetensors
 
 TENSORS: Final = ".safetensors"
-TEXT: Final = frozenset({".json", ".txt"})
-SUFFIXES: Final = TEXT | {TENSORS}
+GGUF: Final = ".gguf"
+TEXT: Final = frozenset({".json", ".txt", ".jinja"})
+SUFFIXES: Final = TEXT | {TENSORS, GGUF}
 _PICKLE_SUFFIXES: Final = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 )
@@ -29,7 +31,9 @@ def check_kind(name: str) -> None:
     if suffix.lower() in _PICKLE_SUFFIXES:
         raise _pickle()
     if suffix not in SUFFIXES:
-        raise ModelError("MODEL_FILE_KIND", "a model holds *.safetensors, *.json and *.txt only")
+        raise ModelError(
+            "MODEL_FILE_KIND", "a model holds *.safetensors, *.gguf, *.json, *.txt, *.jinja only"
+        )
 
 
 def check_file(name: str, content: memoryview) -> None:
@@ -39,21 +43,23 @@ def check_file(name: str, content: memoryview) -> None:
     too (a header of 640 bytes gives 80 02): so its structure is judged, and the magic bytes only
     name the fault.
 
-    :raises ModelError: ``MODEL_PICKLE``, ``MODEL_FILE_KIND``, ``SAFETENSORS_MALFORMED`` or
-        ``MODEL_NOT_TEXT``.
+    :raises ModelError: ``MODEL_PICKLE``, ``MODEL_FILE_KIND``, ``SAFETENSORS_MALFORMED``,
+        ``GGUF_MALFORMED`` or ``MODEL_NOT_TEXT``.
     """
     check_kind(name)
     pickled = bytes(content[:4]).startswith(_PICKLED)
     try:
         if name.endswith(TENSORS):
             check_safetensors(content)
+        elif name.endswith(GGUF):
+            check_gguf(content)
         else:
             _check_text(content)
     except ModelError:
         if pickled:
             raise _pickle() from None
         raise
-    if pickled and not name.endswith(TENSORS):
+    if pickled and not name.endswith((TENSORS, GGUF)):
         raise _pickle()
 
 
@@ -64,7 +70,7 @@ def _check_text(content: memoryview) -> None:
             decoder.decode(content[start : start + _WINDOW_BYTES])
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        raise ModelError("MODEL_NOT_TEXT", "a *.json or *.txt file is not UTF-8") from None
+        raise ModelError("MODEL_NOT_TEXT", "a *.json, *.txt or *.jinja file is not UTF-8") from None
 
 
 def _pickle() -> ModelError:
