@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -74,8 +74,8 @@ def migrate_command(store: StoreOption = None, state_dir: StateOption = None) ->
     with one_line_errors(), _extra():
         from ..gateway.store import Store, migrate
 
-        found = Store(_address(store, state_dir))
-        OUT.print("migrated" if migrate(found) else "nothing to do")
+        with closing(Store(_address(store, state_dir))) as opened:
+            OUT.print("migrated" if migrate(opened) else "nothing to do")
 
 
 @keys_app.command("create")
@@ -97,7 +97,7 @@ def create(
 
         now = time.time()
         words = [word.strip() for word in scopes.split(",")]
-        with _store(store, state_dir).transaction() as connection:
+        with closing(_store(store, state_dir)) as opened, opened.transaction() as connection:
             found = tenants.ensure(connection, tenant, now)
             tenants.set_limits(
                 connection,
@@ -124,7 +124,7 @@ def list_keys(
     with one_line_errors(), _extra():
         from ..gateway.store import tenants
 
-        with _store(store, state_dir).reading() as connection:
+        with closing(_store(store, state_dir)) as opened, opened.reading() as connection:
             found = tenants.keys(connection, tenant)
         for key in found:
             row = {
@@ -149,7 +149,7 @@ def revoke(
     with one_line_errors(), _extra():
         from ..gateway.store import tenants
 
-        with _store(store, state_dir).transaction() as connection:
+        with closing(_store(store, state_dir)) as opened, opened.transaction() as connection:
             if not tenants.revoke(connection, prefix, time.time()):
                 raise ConfigurationError("NO_SUCH_KEY", "no key of this prefix is in force")
         OUT.print("revoked")
@@ -184,15 +184,10 @@ def _address(store: str | None, state_dir: Any) -> str:
 
 
 def _store(store: str | None, state_dir: Any) -> Any:
-    """Open the store; a SQLite file is migrated, PostgreSQL must be."""
-    from ..gateway.store import Store, check_migrated, migrate
+    from ..gateway.serve import open_store
+    from ..gateway.settings import gateway_settings
 
-    found = Store(_address(store, state_dir))
-    if found.is_sqlite:
-        migrate(found)
-    else:
-        check_migrated(found)
-    return found
+    return open_store(gateway_settings(store_url=store), read_settings(None, state_dir))
 
 
 @contextmanager

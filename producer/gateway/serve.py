@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Final
 
 import uvicorn
 
 from ...broker_config.blobs import make_blob_store
 from ...broker_config.settings import BrokerSettings
-from ...wire.errors import DeliveryError
+from ...wire.errors import DeliveryError, Error
 from .api import make_app
 from .settings import GatewaySettings
 from .store import Store, check_migrated, migrate
@@ -28,10 +29,14 @@ def open_store(settings: GatewaySettings, broker: BrokerSettings) -> Store:
     if settings.store_url is None:
         broker.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store(settings.store(broker.state_dir))
-    if store.is_sqlite:
-        migrate(store)
-    else:
-        check_migrated(store)
+    try:
+        if store.is_sqlite:
+            migrate(store)
+        else:
+            check_migrated(store)
+    except Error:
+        store.close()
+        raise
     return store
 
 
@@ -56,6 +61,9 @@ def serve(settings: GatewaySettings, broker: BrokerSettings) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
+    # Once it has ended in order, uvicorn raises the signal again for whoever handled it before.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     try:
         server.run()
     except SystemExit:

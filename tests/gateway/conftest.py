@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,8 +105,9 @@ class Site:
         return str(answer.json()["id"])
 
 
-def make_site(store: Store, folder: Path, **settings: object) -> Site:
-    """Return a gateway over a store, for a ``with`` on its client."""
+@contextmanager
+def make_site(store: Store, folder: Path, **settings: object) -> Iterator[Site]:
+    """Yield a gateway over a store."""
     clock, blobs = Clock(), LocalBlobStore(folder / "blobs")
     with store.transaction() as connection:
         keys = {
@@ -117,14 +119,14 @@ def make_site(store: Store, folder: Path, **settings: object) -> Site:
         reply_to = identity.reply_to(connection)
     chosen = GatewaySettings(**settings)  # type: ignore[arg-type]
     client = TestClient(make_app(store, blobs, chosen, now=clock), raise_server_exceptions=False)
-    return Site(store, blobs, clock, client, reply_to, keys)
+    with client:
+        yield Site(store, blobs, clock, client, reply_to, keys)
 
 
 @pytest.fixture
 def site(store: Store, tmp_path: Path) -> Iterator[Site]:
     """A gateway on each kind of store."""
-    made = make_site(store, tmp_path)
-    with made.client:
+    with make_site(store, tmp_path) as made:
         yield made
 
 
@@ -134,7 +136,6 @@ def lite(sqlite_template: Path, tmp_path: Path) -> Iterator[Site]:
     path = tmp_path / "gateway.db"
     shutil.copy(sqlite_template, path)
     store = Store(f"sqlite:///{path}")
-    made = make_site(store, tmp_path)
-    with made.client:
+    with make_site(store, tmp_path) as made:
         yield made
     store.close()
