@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "webhooks": (".producer.cli.webhooks", "app"),
     "dlq": (".producer.cli.dlq", "app"),
     "queues": (".producer.cli.queues", "app"),
+    "blobs": (".producer.cli.blobs", "app"),
     "keys": (".producer.cli.keys", "app"),
     "policy": (".producer.cli.policy", "app"),
     "kms": (".producer.cli.kms", "app"),

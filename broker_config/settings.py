@@ -62,6 +62,11 @@ class BrokerSettings(BaseSettings):
         :param sqs_secret_access_key: and :param sqs_session_token: its keys. :param sqs_prefix: begins the
         names of its queues. :param sqs_wait_s: seconds that a receive waits for a message.
         :param sqs_create_replies: whether clients make and delete their reply queues.
+    :param blob_url: where large packs, announcements and wrapped keys lie: ``redis``, ``file:///folder``,
+        ``s3://bucket/prefix`` or ``gs://bucket/prefix``; by default a folder in ``state_dir`` (embedded), or
+        the broker's Redis. :param blob_endpoint: the service of ``s3://`` or ``gs://``; https, or http on
+        this machine. :param blob_region: :param blob_access_key_id: :param blob_secret_access_key: and
+        :param blob_session_token: for ``s3://``; boto3's own chain by default.
     :param tls_ca_file: roots for ``rediss://`` (default: the system's). :param tls_cert_file: and
         :param tls_key_file: this client's own certificate, where the server asks for one.
     """
@@ -97,6 +102,17 @@ class BrokerSettings(BaseSettings):
     sqs_prefix: str = Field(default="ephemeralml-", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")
     sqs_wait_s: int = Field(default=10, ge=1, le=20)
     sqs_create_replies: bool = True
+    blob_url: str | None = Field(
+        default=None,
+        pattern=r"^(redis|file:///[^?#]*|(s3|gs)://[a-z0-9][a-z0-9._-]{1,221}[a-z0-9](/[A-Za-z0-9._/-]{0,200})?)$",
+    )
+    blob_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://([a-zA-Z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?$"
+    )
+    blob_region: str | None = Field(default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$")
+    blob_access_key_id: SecretStr | None = Field(default=None, repr=False)
+    blob_secret_access_key: SecretStr | None = Field(default=None, repr=False)
+    blob_session_token: SecretStr | None = Field(default=None, repr=False)
     tls_ca_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
@@ -128,6 +144,15 @@ class BrokerSettings(BaseSettings):
             self._consistent_pubsub()
         if self.profile == "sqs":
             self._consistent_sqs()
+        _check_service(
+            "blob",
+            self.blob_endpoint,
+            self.blob_access_key_id,
+            self.blob_secret_access_key,
+            self.blob_session_token,
+        )
+        if self.blob_url == "redis" and self.profile not in ("embedded", "redis"):
+            raise ValueError("blob_url redis needs a profile on Redis")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file go together")
         if self.broker_url is not None:
@@ -145,13 +170,13 @@ class BrokerSettings(BaseSettings):
             raise ValueError("Pub/Sub messages hold 10 MB at most: inline_limit_bytes")
 
     def _consistent_sqs(self) -> None:
-        if self.sqs_endpoint is not None and self.sqs_endpoint.startswith("http:"):
-            host = urlsplit(self.sqs_endpoint).hostname
-            if host not in ("localhost", "127.0.0.1", "::1"):
-                raise ValueError("sqs_endpoint is https, but on this machine")
-        given = (self.sqs_access_key_id is None, self.sqs_secret_access_key is None)
-        if any(given) != all(given) or (given[0] and self.sqs_session_token is not None):
-            raise ValueError("sqs_access_key_id and sqs_secret_access_key go together")
+        _check_service(
+            "sqs",
+            self.sqs_endpoint,
+            self.sqs_access_key_id,
+            self.sqs_secret_access_key,
+            self.sqs_session_token,
+        )
         if self.inline_limit_bytes > MAX_SQS_INLINE_BYTES:
             raise ValueError("SQS messages hold 1 MiB at most, as text: inline_limit_bytes")
 
@@ -166,6 +191,19 @@ class BrokerSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments win over the environment, the environment over the file."""
         return (init_settings, env_settings, InitSettingsSource(settings_cls, _file_table()))
+
+
+def _check_service(
+    kind: str, endpoint: str | None, key: SecretStr | None, secret: SecretStr | None, token: SecretStr | None
+) -> None:
+    """Return when a service's address is safe and its keys are whole."""
+    if endpoint is not None and endpoint.startswith("http:"):
+        host = urlsplit(endpoint).hostname
+        if host not in ("localhost", "127.0.0.1", "::1"):
+            raise ValueError(f"{kind}_endpoint is https, but on this machine")
+    given = (key is None, secret is None)
+    if any(given) != all(given) or (given[0] and token is not None):
+        raise ValueError(f"{kind}_access_key_id and {kind}_secret_access_key go together")
 
 
 def _file_table() -> dict[str, Any]:

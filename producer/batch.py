@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .client import Client
 
 POLL_SECONDS: Final = 0.2
+#: How long a batch file waits for a worker.
+KEEP_SECONDS: Final = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def seal_batch(client: Client, ticket: Ticket, timeout_s: float) -> SealedBatch:
     """
     file = batch_file(ticket)
     digest = sha256(file)
-    put_content(client.blobs, file)
+    put_content(client.blobs, file, int(client.now()) + KEEP_SECONDS)
     with Submitter(client.broker) as submitter:
         submitter.submit(ticket.head.pool, encode_seal_request(PackReference(digest, len(file))))
     deadline = time.monotonic() + timeout_s

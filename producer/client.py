@@ -167,7 +167,7 @@ class Client:
                 if policy is not judged:
                     self._check_wanted(ticket.head, packs.values(), policy)
                     judged = policy
-                submitter.submit(ticket.head.pool, self._message(pack))
+                submitter.submit(ticket.head.pool, self._message(pack, ticket.head.not_after))
                 ticket.submitted(name, self.now())
                 progress(left)
 
@@ -277,7 +277,7 @@ class Client:
         try:
             message = decode_message(body)
             if isinstance(message, PackReference):
-                message = get_content(self.blobs, message.digest.hex())
+                message = get_content(self.blobs, message.digest.hex(), message.size)
             _, replies = decode_replies(message)
         except (MalformedError, VerificationError):
             self.discarded += 1
@@ -302,10 +302,10 @@ class Client:
         ticket.received(ticket.head.pool, [reply for reply, _ in sound])
         return [result for _, result in sound], judged
 
-    def _message(self, pack: bytes) -> bytes:
+    def _message(self, pack: bytes, keep_until: int) -> bytes:
         if len(pack) <= self.broker.inline_limit_bytes:
             return encode_message(pack)
-        put_content(self.blobs, pack)
+        put_content(self.blobs, pack, keep_until)
         return encode_message(PackReference(sha256(pack), len(pack)))
 
 
@@ -319,9 +319,11 @@ class AsyncClient:
         """See :meth:`Client.trust_pool`."""
         return await asyncio.to_thread(self.client.trust_pool, pool)
 
-    async def plan(self, fleet: VerifiedFleet, items: Sequence[InputItem], ticket_path: Path) -> Ticket:
+    async def plan(
+        self, fleet: VerifiedFleet, items: Sequence[InputItem], ticket_path: Path, *, task: Task = "embed"
+    ) -> Ticket:
         """See :meth:`Client.plan`."""
-        return await asyncio.to_thread(self.client.plan, fleet, items, ticket_path)
+        return await asyncio.to_thread(self.client.plan, fleet, items, ticket_path, task=task)
 
     async def push(self, ticket: Ticket) -> None:
         """See :meth:`Client.push`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import threading
 import time
@@ -163,7 +164,7 @@ class Lane:
         """
         with self._lock:
             era = self._era or self._current()
-        not_after = int(self.client.now()) + lifetime_s
+        not_after = math.ceil(self.client.now()) + lifetime_s
         job = _job(era.fleet, item, task, era.reply_key, not_after)
         head = replace(era.head, not_after=not_after)
         streams = item.parameters.get("stream") is True
@@ -200,7 +201,7 @@ class Lane:
         if policy is not pack.policy:
             self.client._check_wanted(pack.head, [pack.body], policy)
             pack.policy = policy
-        return self.client._message(pack.body)
+        return self.client._message(pack.body, pack.head.not_after)
 
     def forget(self) -> None:
         """Drop the keys (best effort)."""

@@ -44,8 +44,9 @@ Task = Literal["embed", "generate"]
 
 VERSION: Final = 1
 TASKS: Final[tuple[Task, ...]] = ("embed", "generate")
-MAX_JOB_BYTES: Final = 16 << 20
-MAX_RESPONSE_BYTES: Final = 64 << 20
+#: With padding and seal a request or a result still fits into a pack (spec/wire.md, section 8).
+MAX_JOB_BYTES: Final = 100 << 20
+MAX_RESPONSE_BYTES: Final = 100 << 20
 MAX_RECEIPT_BYTES: Final = 65_536
 MAX_INPUTS: Final = 2048
 MAX_PARAMETERS: Final = 64

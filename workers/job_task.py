@@ -41,6 +41,7 @@ class JobTask:
     :param seal: answers a message that asks to seal a batch, and says whether it was one.
     :param max_attempts: how often a job may run before it ends as failed.
     :param largest: bytes; a larger pack of replies fits nowhere, and is halved.
+    :param reply_ttl: seconds that replies in the blob store are kept.
     :param admit: raises when the worker may answer no more; the message then stays unacknowledged.
     """
 
@@ -53,6 +54,7 @@ class JobTask:
     admit: Callable[[], None] = lambda: None
     max_attempts: int = 3
     largest: int = MAX_BLOB_BYTES
+    reply_ttl: int = 86_400
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -144,7 +146,7 @@ class JobTask:
         body = decode_message(message)
         if isinstance(body, bytes):
             return body
-        pack = get_content(self.blobs, body.digest.hex())
+        pack = get_content(self.blobs, body.digest.hex(), body.size)
         if len(pack) != body.size:
             raise MalformedError("PACK_SIZE", "the blob is not of the stated size")
         return pack
@@ -152,7 +154,7 @@ class JobTask:
     def _body(self, pack: bytes) -> bytes:
         if len(pack) <= self.inline_limit:
             return encode_message(pack)
-        put_content(self.blobs, pack)
+        put_content(self.blobs, pack, int(self.pipeline.unix()) + self.reply_ttl)
         return encode_message(PackReference(sha256(pack), len(pack)))
 
     def _retrying(self, act: Callable[[], None]) -> None:

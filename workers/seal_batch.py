@@ -130,7 +130,7 @@ class SealBatch:
         return make_batch_statement(statement, identity.receipt_key)
 
     def _fetch(self, request: PackReference) -> bytes:
-        file = get_content(self.blobs, request.digest.hex())
+        file = get_content(self.blobs, request.digest.hex(), request.size)
         if len(file) != request.size:
             raise MalformedError("BATCH_FILE", "the batch file is not of the stated size")
         return file
