@@ -29,6 +29,7 @@ from ephemeralml.wire.pack import SealedReply, decode_message, decode_replies
 
 from ..broker.conftest import free_port
 from ..models.forge import tensors
+from .forker import RUNNING
 
 #: Seconds until a dead worker's messages come again.
 VISIBILITY = 3
@@ -108,6 +109,7 @@ class Forked:
     zygote: Zygote
     pid: int
     log: Path
+    code: int | None = None
 
     @property
     def text(self) -> str:
@@ -117,6 +119,12 @@ class Forked:
     def signal(self, how: signal.Signals) -> None:
         """Send a signal."""
         os.kill(self.pid, how)
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        if self.pid and (code := self.zygote.ask(poll=self.pid)) != RUNNING:
+            self.pid, self.code = 0, code
+        return self.code
 
     def end(self) -> int:
         """Wait for its end; return its exit code, negative for a signal."""

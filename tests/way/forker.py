@@ -1,7 +1,8 @@
-"""Forks commands of ``ephemeralml``, which then need not import anything first.
+"""Forks commands of ``ephemeralml`` or a module's ``main``, which then need not import anything first.
 
-Each line on standard input is a JSON object: ``arguments``, ``environment`` and ``log`` start a command and
-print its process id; ``wait`` waits for one and prints its exit code.
+Each line on standard input is a JSON object: ``arguments``, ``environment``, ``log`` and perhaps ``module``
+start a command and print its process id; ``wait`` waits for one and prints its exit code, ``poll`` does the
+same without waiting and prints :data:`RUNNING` for one that runs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import os
 import sys
 from importlib import import_module
 from typing import Any
+
+#: No exit code.
+RUNNING = 9999
 
 PRELOADED = (
     "celery.apps.worker",
@@ -33,9 +37,8 @@ def start(job: dict[str, Any]) -> int:
         os.environ.clear()
         os.environ.update(job["environment"])
         sys.argv = ["ephemeralml", *job["arguments"]]
-        from ephemeralml.cli import main
-
-        main()  # ends in sys.exit, as in a process of the user's
+        # Ends in sys.exit, as in a process of the user's.
+        sys.exit(import_module(job.get("module", "ephemeralml.cli")).main())
     return child
 
 
@@ -46,5 +49,8 @@ if __name__ == "__main__":
         request = json.loads(line)
         if "wait" in request:
             print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        elif "poll" in request:
+            pid, status = os.waitpid(request["poll"], os.WNOHANG)
+            print(os.waitstatus_to_exitcode(status) if pid else RUNNING, flush=True)
         else:
             print(start(request), flush=True)

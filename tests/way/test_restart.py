@@ -17,7 +17,7 @@ from .fleet import Fleet, Zygote, collect, fleet, site, until
 
 #: How long the broker stays away; ``make chaos`` asks for 30.
 OUTAGE_VARIABLE = "EPHEMERALML_TEST_OUTAGE_SECONDS"
-JOBS = 600
+JOBS = 320
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +22,9 @@ from ephemeralml.wire.errors import DeliveryError
 from ephemeralml.wire.exit_codes import UNAVAILABLE
 
 from ..broker.conftest import free_port
+from ..way.fleet import Forked, Zygote
 from .proxy import Proxy
 
-ROOT = Path(__file__).parents[2]
 AFTER = 1.5
 VISIBILITY = "3"
 
@@ -39,15 +38,21 @@ class Site:
     server: subprocess.Popen[bytes]
     broker: BrokerSettings
     proxy: Proxy
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    zygote: Zygote
+    workers: list[Forked] = field(default_factory=list)
 
-    def worker(self, slots: int = 1, after_s: float = AFTER) -> subprocess.Popen[bytes]:
+    def worker(self, slots: int = 1, after_s: float = AFTER) -> Forked:
         """Start a worker; return when it consumes."""
-        command = [sys.executable, "-m", "tests.workers.watched_worker"]
-        command += [f"redis://127.0.0.1:{self.proxy.port}/0", str(self.folder), str(after_s), str(slots)]
+        arguments = [f"redis://127.0.0.1:{self.proxy.port}/0", str(self.folder), str(after_s), str(slots)]
         own = {"EPHEMERALML_VISIBILITY_TIMEOUT_S": VISIBILITY, "EPHEMERALML_OPERATION_TIMEOUT_S": "5"}
-        with (self.folder / "log").open("ab") as log:
-            worker = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env={**os.environ, **own})
+        log = self.folder / "log"
+        pid = self.zygote.ask(
+            module="tests.workers.watched_worker",
+            arguments=arguments,
+            environment={**os.environ, **own},
+            log=str(log),
+        )
+        worker = Forked(self.zygote, pid, log)
         self.workers.append(worker)
         self.submit(f"hello {len(self.workers)}")
         self.until(lambda: f"hello {len(self.workers)}" in self.answered)
@@ -80,18 +85,21 @@ class Site:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Site]:
+def running(folder: Path, zygote: Zygote) -> Iterator[Site]:
     port = free_port()
     with Proxy(port) as proxy:
         server = redis_server(folder, port)
-        site = Site(folder, port, server, broker_settings(broker_url=f"redis://127.0.0.1:{port}/0"), proxy)
+        site = Site(
+            folder, port, server, broker_settings(broker_url=f"redis://127.0.0.1:{port}/0"), proxy, zygote
+        )
         try:
             site.until(lambda: answers(site.broker))
             yield site
         finally:
             for worker in site.workers:
-                worker.kill()
-                worker.wait()
+                if worker.poll() is None:
+                    worker.signal(signal.SIGKILL)
+                    worker.end()
             site.server.kill()
             site.server.wait()
 
@@ -119,10 +127,17 @@ def answers(broker: BrokerSettings) -> bool:
     return True
 
 
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    made = Zygote()
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, zygote: Zygote) -> Iterator[Site]:
     (tmp_path / "log").touch()
-    with running(tmp_path) as site:
+    with running(tmp_path, zygote) as site:
         yield site
 
 
@@ -166,7 +181,7 @@ def test_a_loop_that_hangs_ends_the_process_and_another_worker_goes_on(site: Sit
     worker = site.worker()
     site.submit("hang")
     site.until(lambda: worker.poll() is not None)
-    assert worker.returncode == UNAVAILABLE
+    assert worker.poll() == UNAVAILABLE
     assert "error CONSUMER_HUNG: " in site.log
     site.submit("next")
     site.worker()

@@ -23,8 +23,9 @@ from ephemeralml.workers.pulse import Pulse, install_pulse
 from ephemeralml.workers.watchdog import Watchdog
 
 
-def main(url: str, folder: Path, after_s: float, slots: int) -> None:
+def main() -> None:
     """Run until SIGTERM, or until the watchdog ends the process."""
+    url, folder, after_s, slots = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     settings = broker_settings(broker_url=url)
     app, pulse, in_work = make_app(settings, pool="p"), Pulse(), [0]
 
@@ -66,7 +67,3 @@ def main(url: str, folder: Path, after_s: float, slots: int) -> None:
     )
     lookout.start()
     worker.start()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
