@@ -117,6 +117,7 @@ class Host:
     """One pool with a worker thread; a context manager.
 
     :param meddle: takes the honest replies of a pack and returns what is published.
+    :param ahead: of the machine's clock, in seconds.
     :param deaf: while set, messages are taken and thrown away.
     """
 
@@ -124,7 +125,7 @@ class Host:
     settings: BrokerSettings
     tasks: tuple[Any, ...] = ("embed", "generate")
     pool: str = POOL
-    now: Callable[[], float] = time.time
+    ahead: float = 0.0
     meddle: Callable[[list[Reply]], list[Reply]] = lambda replies: replies
     deaf: bool = False
     packs: list[bytes] = field(default_factory=list)
@@ -139,6 +140,10 @@ class Host:
         self.publisher = ReplyPublisher(self.settings)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="host", daemon=True)
+
+    def now(self) -> float:
+        """The clock of worker and client, Unix seconds."""
+        return time.time() + self.ahead
 
     def client(self) -> Client:
         """A client that trusts this pool's worker."""

@@ -29,7 +29,6 @@ from .conftest import Stand
 from .host import IMAGE, MODEL, Host
 
 Make = Callable[..., Stand]
-SHORT = {"timeout_s": 1}
 
 
 def meddling(host: Host, change: Callable[[SealedReply], SealedReply]) -> None:
@@ -109,9 +108,9 @@ def unannounced_worker(host: Host) -> Callable[[SealedReply], SealedReply]:
 def test_an_answer_that_does_not_verify_is_none(
     stand: Make, attack: Callable[[Host], Callable[[SealedReply], SealedReply]], code: str
 ) -> None:
-    served = stand(**SHORT)
+    served = stand()
     meddling(served.host, attack(served.host))
-    with served.openai as client, pytest.raises(openai.InternalServerError) as caught:
+    with served.openai as client, served.hastened(), pytest.raises(openai.InternalServerError) as caught:
         client.embeddings.create(model=MODEL.id, input="x")
     assert (caught.value.status_code, caught.value.type) == (503, "trust_error")
     assert caught.value.code == code
@@ -119,7 +118,7 @@ def test_an_answer_that_does_not_verify_is_none(
 
 
 def test_answers_swapped_between_two_callers_reach_neither(stand: Make) -> None:
-    served = stand(**SHORT)
+    served = stand()
     held: list[Reply] = []
 
     def swap(replies: list[Reply]) -> list[Reply]:
@@ -142,10 +141,11 @@ def test_answers_swapped_between_two_callers_reach_neither(stand: Make) -> None:
         codes.append(caught.value.code)
 
     threads = [threading.Thread(target=ask, args=(text,)) for text in ("one", "two")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with served.hastened():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert codes == ["OUTCOME_MISMATCH", "OUTCOME_MISMATCH"]
 
 
@@ -161,7 +161,7 @@ def test_a_forged_answer_does_not_keep_the_real_one_out(stand: Make) -> None:
 
 
 def test_nobody_answers(stand: Make) -> None:
-    served = stand(host={"deaf": True}, **SHORT)
+    served = stand(host={"deaf": True}, timeout_s=1)
     with served.openai as client, pytest.raises(openai.InternalServerError) as caught:
         client.embeddings.create(model=MODEL.id, input="x")
     assert (caught.value.status_code, caught.value.code) == (504, "JOB_UNANSWERED")
@@ -199,9 +199,8 @@ def test_workers_that_a_new_policy_does_not_want_are_not_asked(stand: Make) -> N
 
 
 def test_stale_evidence_is_not_sealed_to(stand: Make) -> None:
-    clock = [time.time()]
-    served = stand(host={"now": lambda: clock[0]})
-    clock[0] += served.host.switch.policy.max_evidence_age_s + 3700
+    served = stand()
+    served.host.ahead = served.host.switch.policy.max_evidence_age_s + 3700
     with served.openai as client, pytest.raises(openai.InternalServerError) as caught:
         client.embeddings.create(model=MODEL.id, input="x")
     assert caught.value.code == "NO_TRUSTED_WORKER"

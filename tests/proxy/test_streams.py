@@ -62,12 +62,12 @@ def test_by_default_no_chunks_are_asked_for(client: openai.OpenAI, shared: Stand
 
 
 def test_by_default_a_refused_receipt_lets_no_text_out(stand: Make) -> None:
-    served = stand(timeout_s=1)
+    served = stand()
     served.host.meddle = lambda replies: [
         Reply(reply.reply_to, replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + b"?"))
         for reply in replies
     ]
-    with served.openai as client, pytest.raises(openai.InternalServerError) as caught:
+    with served.openai as client, served.hastened(), pytest.raises(openai.InternalServerError) as caught:
         ask(client)
     assert caught.value.status_code == 503
 
@@ -119,10 +119,10 @@ def flipped(replies: list[Reply]) -> list[Reply]:
 def test_as_sealed_a_result_that_fails_ends_the_stream_with_an_error(
     stand: Make, texts: list[str], then: Callable[[list[Reply]], list[Reply]], code: str
 ) -> None:
-    served = stand(stream="as-sealed", timeout_s=1)
+    served = stand(stream="as-sealed", timeout_s=1 if code == "JOB_UNANSWERED" else 60)
     streaming(served.host, texts, then)
     body = {"model": MODEL.id, "messages": [{"role": "user", "content": "hi"}], "stream": True}
-    with served.openai as client, served.http() as http:
+    with served.openai as client, served.http() as http, served.hastened():
         found: list[str] = []
         with pytest.raises(openai.APIError) as caught:
             found.extend(map(text_of, ask(client)))
