@@ -131,6 +131,8 @@ def context_of(files: ModelFiles, wanted: int | None) -> int:
 def _import_library() -> tuple[Any, Any]:
     for name in _OFFLINE:
         os.environ[name] = "1"
+    # torch asks for the user's name when it is imported, and glibc asks a daemon where no variable says it.
+    os.environ.setdefault("LOGNAME", "worker")
     try:
         import torch
         import transformers
