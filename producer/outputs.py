@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from ..wire.encoding import sha256
 from ..wire.errors import ConfigurationError
-from ..wire.job import Completion, Embedding, Output
+from ..wire.job import Completion, Embedding, Output, TokenLogprob
 from .judge import JobResult
 
 
@@ -51,6 +52,8 @@ def result_line(result: JobResult) -> dict[str, object]:
     }
     if result.response is not None:
         line["model"] = result.response.model
+        if result.response.sampling:
+            line["sampling"] = result.response.sampling
         line["outputs"] = [_output(output) for output in result.response.outputs]
     if result.receipt_key is not None:
         line["receipt_key"] = result.receipt_key.hex()
@@ -71,4 +74,25 @@ def _output(output: Output) -> dict[str, object]:
                 "truncated": output.truncated,
             }
         case Completion():
-            return {"text": output.text, "finish_reason": output.finish_reason}
+            line: dict[str, object] = {
+                "text": output.text,
+                "finish_reason": output.finish_reason,
+                "input_tokens": output.input_tokens,
+                "output_tokens": output.output_tokens,
+                "seed": output.seed,
+            }
+            if output.logprobs is not None:
+                line["logprobs"] = [_logprob(item) for item in output.logprobs]
+            return line
+
+
+def _logprob(item: TokenLogprob) -> dict[str, object]:
+    """Return one token; its bytes stand beside the text, for not every token is whole characters."""
+    top = [_token(token, logprob) for token, logprob in item.top]
+    return {**_token(item.token, item.logprob), "top": top}
+
+
+def _token(token: bytes, logprob: float) -> dict[str, object]:
+    # JSON has no infinity: a token of no probability at all has none.
+    shown = round(logprob, 6) if math.isfinite(logprob) else None
+    return {"token": token.decode(errors="replace"), "bytes": list(token), "logprob": shown}

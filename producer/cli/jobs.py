@@ -15,6 +15,7 @@ from ...attestation.policy_source import PolicySource, StaticPolicy
 from ...broker_config.profiles import broker_running
 from ...wire.errors import ConfigurationError, MalformedError
 from ...wire.exit_codes import JOBS_FAILED, TIMED_OUT
+from ...wire.job import Task
 from ..client import Client
 from ..inputs import read_inputs
 from ..judge import JobResult
@@ -72,7 +73,10 @@ def submit(
         with broker_running(settings) as running:
             client = make_client(running, policy_source(policy, policy_root))
             fleet = client.trust_pool(pool)
-            with client.plan(fleet, items, path, lifetime_s=lifetime, pack_jobs=pack) as opened:
+            # A pool has one model, so its workers have one task; where they have both, texts are embedded.
+            tasks = {task for worker in fleet.workers.values() for task in worker.body.tasks}
+            task: Task = "embed" if "embed" in tasks else "generate"
+            with client.plan(fleet, items, path, task=task, lifetime_s=lifetime, pack_jobs=pack) as opened:
                 _push(client, opened)
                 ERR.print(
                     f"submitted {len(items)} job(s) to {pool}: {len(fleet.workers)} trusted worker(s), "

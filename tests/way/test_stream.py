@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from ephemeralml.producer.inputs import InputItem
+from ephemeralml.producer.inputs import InputItem, read_inputs
 from ephemeralml.producer.judge import JobResult
+from ephemeralml.producer.outputs import result_line
 from ephemeralml.producer.stream import Delta, JobStream, TicketStreams, job_of
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.wire.chunk import ChunkHeader, decode_chunk, seal_chunk
-from ephemeralml.wire.errors import DeliveryError, VerificationError
+from ephemeralml.wire.errors import DeliveryError, MalformedError, VerificationError
 from ephemeralml.wire.generation import GenerateParameters
 from ephemeralml.wire.job import Completion, Turn
 from ephemeralml.wire.opening import Opener
@@ -344,3 +347,51 @@ def test_a_job_past_its_deadline_gets_what_there_was(stand: StreamStand) -> None
     (out,) = result.response.outputs
     assert isinstance(out, Completion)
     assert (out.text, out.finish_reason) == ("", "deadline")
+
+
+# ------------------------------------------------------------------ files of inputs and results
+
+
+def test_conversations_are_read_from_files_and_results_written_whole(stand: StreamStand) -> None:
+    path = stand.folder / "in.jsonl"
+    lines = [
+        {"id": "chat", "messages": [{"role": "user", "content": "hi"}], "parameters": {"seed": 5}},
+        {"id": "told", "text": "a", "parameters": {"max_tokens": 2, "logprobs": True, "top_logprobs": 1}},
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    items = read_inputs(path)
+    assert items[0].texts == ((Turn("user", "hi"),),)
+    chat, told = map(result_line, stand.results(stand.ask(*items)))
+    assert json.loads(json.dumps(chat)) == chat
+    assert chat["outputs"] == [
+        {
+            **{"text": answer("hi"), "finish_reason": "stop", "input_tokens": 2, "seed": 5},
+            "output_tokens": len(answer("hi").encode()) + 1,
+        }
+    ]
+    (output,) = cast("list[dict[str, Any]]", told["outputs"])
+    assert output["logprobs"][0] == {
+        **{"token": "Y", "bytes": [89], "logprob": -1.0},
+        "top": [{"token": "A", "bytes": [65], "logprob": -1.0}],
+    }
+    assert cast("dict[str, Any]", told["sampling"])["max_tokens"] == 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"messages": []},
+        {"messages": "hi"},
+        {"messages": [{"role": "user"}]},
+        {"messages": [{"role": "user", "content": 5}]},
+        {"messages": [{"role": "", "content": "a"}]},
+        {"messages": [{"role": "user", "content": "a", "name": "b"}]},
+        {"messages": [{"role": "user", "content": "a"}], "text": "b"},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
+    ],
+)
+def test_conversations_that_are_none_are_refused(tmp_path: Path, line: dict[str, object]) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(line))
+    with pytest.raises(MalformedError, match="INPUT_BAD_ITEM"):
+        read_inputs(path)
