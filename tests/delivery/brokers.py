@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import boto3
 from pydantic import SecretStr
 
 from ephemeralml.broker_config import BrokerSettings, ping
+from ephemeralml.broker_config.carriers import carrier_of
 from ephemeralml.broker_config.profiles import broker_running
 from ephemeralml.broker_config.redis.embedded import find_server
+from ephemeralml.producer.lab import POOL
 from ephemeralml.wire.errors import DeliveryError
+
+from ..servers.gcs import gcs_emulator
+from ..servers.moto import REGION, moto_server, settings_of
+from ..servers.pstest import pubsub_settings as pstest_settings
 
 PASSWORD: Final = "a-secret-password"
 VISIBILITY_S: Final = 4.0
@@ -107,3 +114,41 @@ def redis(folder: Path, appendfsync: str = "everysec") -> Iterator[Broker]:
         for server in running:
             server.kill()
             server.wait(30)
+
+
+@contextmanager
+def sqs(folder: Path) -> Iterator[Broker]:
+    """SQS and S3 by moto; slow, and the same calls."""
+    bucket = "a-bucket"
+    with moto_server(folder) as server:
+        keys = {"access_key_id": SecretStr("key"), "secret_access_key": SecretStr("secret")}
+        settings = settings_of(
+            server.url,
+            visibility_timeout_s=VISIBILITY_S,
+            state_dir=folder,
+            blob_url=f"s3://{bucket}",
+            blob_endpoint=server.url,
+            blob_region=REGION,
+            **{f"blob_{name}": value for name, value in keys.items()},
+        )
+        boto3.client(
+            "s3",
+            endpoint_url=server.url,
+            region_name=REGION,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+        ).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        carrier_of(settings).create(settings, [POOL])
+        yield Broker(settings, environment(settings))
+
+
+@contextmanager
+def pubsub(folder: Path) -> Iterator[Broker]:
+    """Pub/Sub by Google's own fake, Cloud Storage by an emulator."""
+    bucket = "a-bucket"
+    folder.mkdir(parents=True)
+    with pstest_settings(folder, [POOL]) as made, gcs_emulator(folder, bucket) as endpoint:
+        given = {name: getattr(made, name) for name in made.model_fields_set}
+        more = {"state_dir": folder, "blob_url": f"gs://{bucket}", "blob_endpoint": endpoint}
+        settings = BrokerSettings(**{**given, **more})
+        yield Broker(settings, environment(settings))

@@ -17,6 +17,8 @@ from .site import Site, laboratory, site
 BROKERS: dict[str, Callable[[Path], AbstractContextManager[Broker]]] = {
     "embedded": brokers.embedded,
     "redis": brokers.redis,
+    "sqs": brokers.sqs,
+    "pubsub": brokers.pubsub,
 }
 
 
