@@ -1,10 +1,14 @@
-"""What watches a worker, put together: pulse, numbers, status pages, watchdog, events."""
+"""What watches a worker, put together: pulse, numbers, status pages, watchdog, events.
+
+What only watches is imported once the gate is open, or where a setting asks for it: no cold start waits for it.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import Celery
 
@@ -13,17 +17,20 @@ from ..broker_config.health import depth
 from ..broker_config.settings import BrokerSettings
 from ..broker_config.signs import SIGNS
 from .boot import Boot
-from .health import Pages, Standing, StatusServer
 from .identity import WorkerIdentity
 from .job_task import JobTask
-from .lookout import LOOK_SECONDS, Lookout
 from .metrics import Exposition, Reading, Tally
 from .pulse import Pulse, install_pulse
 from .settings import WorkerSettings
-from .watchdog import LATE_SECONDS, Watchdog
+
+if TYPE_CHECKING:
+    from .health import StatusServer
+    from .lookout import Lookout
 
 LOOKS: Final = 4
 """How often the watchdog looks while its patience lasts."""
+STUCK_SECONDS: Final = 20.0
+"""Without a turn of the consumer's loop for so long at least, a worker is not alive."""
 
 
 class Instruments:
@@ -43,9 +50,6 @@ class Instruments:
         self._stopping = False
         self._lookout: Lookout | None = None
         self._server: StatusServer | None = None
-        patience = settings.watchdog_seconds
-        self._watchdog = Watchdog(patience, 0) if patience else None
-        self._stuck_s = max(2 * patience, 4 * LATE_SECONDS)
 
     def install(self, app: Celery) -> dict[str, Any]:
         """Put a pulse and, where wanted, events into an app; return what its worker is made with."""
@@ -62,6 +66,8 @@ class Instruments:
         :raises ConfigurationError: ``STATUS_ADDRESS``.
         """
         if self._settings.status is not None:
+            from .health import Pages, Standing, StatusServer
+
             checks = {
                 "gate": lambda: self._boot is not None and not self._stopping,
                 "key": lambda: self._boot is not None and self._boot.ring.current is not None,
@@ -69,30 +75,36 @@ class Instruments:
                 "broker": lambda: self.pulse.connected and self._broker_up,
             }
             page = Exposition(self.tally, lambda: list(self.readings())).page
-            pages = Pages(Standing(self.pulse, self._stuck_s, checks), page)
+            pages = Pages(
+                Standing(self.pulse, max(2 * self._settings.watchdog_seconds, STUCK_SECONDS), checks), page
+            )
             self._server = StatusServer(self._settings.status, pages)
             self._say(f"status pages on port {self._server.port}")
 
     def opened(self, boot: Boot, task: JobTask, broker: BrokerSettings) -> None:
         """Begin to watch: the gate opens now."""
         self._boot, self._task = boot, task
+        if self._settings.watchdog_seconds or self._server is not None:
+            threading.Thread(target=self._look_out, args=(task, broker), name="lookout", daemon=True).start()
+
+    def _look_out(self, task: JobTask, broker: BrokerSettings) -> None:
+        from .lookout import LOOK_SECONDS, Lookout
+        from .watchdog import Watchdog
+
         patience = self._settings.watchdog_seconds
-        if self._watchdog is None and self._server is None:
-            return
-        if self._watchdog is not None:
-            self._watchdog = Watchdog(patience, broker.max_lease_s)
         self._lookout = Lookout(
             self.pulse,
             lambda: depth(broker, self._settings.pool),
             lambda: task.in_work,
             self._settings.concurrency,
-            self._watchdog,
+            Watchdog(patience, broker.max_lease_s) if patience else None,
             period_s=min(LOOK_SECONDS, patience / LOOKS) if patience else LOOK_SECONDS,
             always=self._server is not None,
             say=self._say,
             complain=self._complain,
         )
-        self._lookout.start()
+        if not self._stopping:
+            self._lookout.start()
 
     def stopping(self) -> None:
         """The worker takes no more messages: it is not ready, and nothing restarts its consumer."""
@@ -139,8 +151,9 @@ class Instruments:
             "consumer_turn_age_seconds", "Since the consumer's loop turned", round(now - pulse.turned)
         )
         yield _gauge("delivery_age_seconds", "Since a message came", round(now - pulse.delivered))
-        if self._watchdog is not None:
-            values = [((symptom,), float(count)) for symptom, count in self._watchdog.restarts.items()]
+        watchdog = None if self._lookout is None else self._lookout.watchdog
+        if watchdog is not None:
+            values = [((symptom,), float(count)) for symptom, count in watchdog.restarts.items()]
             about = "Restarts of the consumer by the watchdog"
             yield Reading("watchdog_restarts", "counter", about, values, ("symptom",))
 
