@@ -1,6 +1,7 @@
 """What watches a worker, put together: pulse, numbers, status pages, watchdog, events.
 
-What only watches is imported once the gate is open, or where a setting asks for it: no cold start waits for it.
+What only watches is imported once the gate is open, or where a setting asks for it: a cold start waits for
+none of it.
 """
 
 from __future__ import annotations
