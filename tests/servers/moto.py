@@ -22,8 +22,6 @@ from pydantic import SecretStr
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.carriers import carrier_of
 
-from .cut import Line, line_to
-
 REGION: Final = "eu-central-1"
 #: moto believes everyone; the key id tells in its record who called.
 KEY_ID: Final = "OPERATOR"
@@ -136,16 +134,3 @@ def environment(settings: BrokerSettings) -> dict[str, str]:
             text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
             named[f"EPHEMERALML_{name.upper()}"] = text
     return named
-
-
-@contextmanager
-def sqs_behind_line(
-    folder: Path, pools: Sequence[str] = ("p",), **options: Any
-) -> Iterator[tuple[BrokerSettings, Line]]:
-    """Yield settings of a moto of its own, and its line: cut and mended, it is a broker that was away."""
-    with (
-        moto_server(folder) as server,
-        line_to(server.address) as line,
-        sqs_settings(server, pools, **options) as settings,
-    ):
-        yield varied(settings, sqs_endpoint=f"http://{line.address}"), line
