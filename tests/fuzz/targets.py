@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from . import own_attestation, own_models, own_receipts, own_wire
+from . import own_attestation, own_generation, own_models, own_receipts, own_wire
 from .target import Target
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,6 +23,7 @@ def targets() -> dict[str, Target]:
         *own_receipts.TARGETS,
         *own_attestation.TARGETS,
         *own_models.TARGETS,
+        *own_generation.TARGETS,
     ]
     named = {target.name: target for target in found}
     assert len(named) == len(found), "two fuzz targets have one name"

@@ -8,6 +8,7 @@ was in it.
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 import time
@@ -24,6 +25,8 @@ from .generate import GenerateRequest, OnText, Step, Stepper, Token
 from .generate_text import StopTexts
 
 MAX_QUEUED: Final = 65_536
+#: Texts that wait are looked through for deadlines no more often than this, in seconds.
+LOOK_SECONDS: Final = 0.05
 
 
 class RunningText:
@@ -154,6 +157,7 @@ class GenerateLoop:
         self._changed = threading.Condition()
         self._closed = False
         self._reading = 0
+        self._looked = -math.inf
         self._steps = 0
         self._most = 0
         self._thread = threading.Thread(target=self._work, name="generate-loop", daemon=True)
@@ -251,14 +255,24 @@ class GenerateLoop:
                 self._fail(key, _cancelled())
             elif now >= sequence.text.request.deadline:
                 self._finish(key, "deadline")
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
         with self._changed:
             late = [k for k, t in self._waiting.items() if t.cancelled or now >= t.request.deadline]
             texts = [self._waiting.pop(key) for key in late]
         for text in texts:
-            if text.cancelled:
-                text.end(_cancelled())
-            else:
-                _Sequence(text, self._stepper).finish("deadline")
+            self._ended(text)
+
+    def _ended(self, text: RunningText) -> bool:
+        """End a text that need not begin, and return whether it was one."""
+        if text.cancelled:
+            text.end(_cancelled())
+        elif self._monotonic() >= text.request.deadline:
+            _Sequence(text, self._stepper).finish("deadline")
+        else:
+            return False
+        return True
 
     def _admit(self) -> None:
         while len(self._running) < self._stepper.max_sequences:
@@ -266,6 +280,8 @@ class GenerateLoop:
                 if not self._waiting:
                     return
                 key, text = self._waiting.popitem(last=False)
+            if self._ended(text):
+                continue
             try:
                 self._stepper.add(key, text.prompt, text.request, text.max_new)
             except EngineError as error:
