@@ -26,9 +26,11 @@ A ticket that was cut short is continued with ``Ticket.load(path)``, ``push`` an
 
 from __future__ import annotations
 
-from .client import AsyncClient, Client
+from .async_client import AsyncClient
+from .client import Client
 from .inputs import InputItem, read_inputs
 from .judge import JobResult
+from .session import Session
 from .stream import Delta
 from .ticket import Ticket
 from .trust import VerifiedFleet, VerifiedWorker
@@ -39,6 +41,7 @@ __all__ = [
     "Delta",
     "InputItem",
     "JobResult",
+    "Session",
     "Ticket",
     "VerifiedFleet",
     "VerifiedWorker",

@@ -5,11 +5,9 @@ One synchronous core; :class:`AsyncClient` runs the same calls in threads.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -33,13 +31,12 @@ from ..wire.errors import (
     VerificationError,
 )
 from ..wire.header import JobHeader
-from ..wire.job import Job, Task
-from ..wire.keys import PublicKey, SuiteName
+from ..wire.job import Task
+from ..wire.keys import SuiteName
 from ..wire.opening import Opener
 from ..wire.pack import (
     DEFAULT_PACK_JOBS,
     PackReference,
-    SealedJob,
     SealedReply,
     decode_jobs,
     decode_message,
@@ -52,16 +49,14 @@ from ..wire.sealing import Sealer
 from .batch import commit
 from .inputs import InputItem
 from .judge import JobResult, Judge
-from .stream import Delta, TicketStreams, in_threads
-from .ticket import JobRecord, Ticket, TicketHead
+from .sealed_jobs import make_job, seal_job, split
+from .stream import Delta, TicketStreams
+from .ticket import Ticket, TicketHead
 from .trust import Trust, VerifiedFleet
 
-NONCE_BYTES: Final = 16
 POLL_SECONDS: Final = 0.5
 #: Silence after which unanswered packs are submitted again, in visibility timeouts.
 RESUBMIT_LEASES: Final = 1.5
-#: A pack is closed early when its jobs hold this many bytes.
-PACK_BYTES: Final = 1 << 20
 
 
 @dataclass
@@ -121,7 +116,7 @@ class Client:
         seed = secrets.token_bytes(32)
         reply_key = PrivateKey.from_seed(suite, seed).public_key
         not_after = int(self.now()) + lifetime_s
-        jobs = [_job(fleet, item, task, reply_key, not_after) for item in items]
+        jobs = [make_job(fleet, item, task, reply_key, not_after) for item in items]
         commitment = commit(jobs) if batch else None
         head = TicketHead(
             pool=fleet.pool,
@@ -138,13 +133,13 @@ class Client:
         )
         sealer = Sealer(fleet.fleet_key, "job", monotonic=time.monotonic)
         sealed = [
-            _seal(sealer, head, fleet, item.custom_id, replace(job, batch=commitment), index)
+            seal_job(sealer, head, fleet, item.custom_id, replace(job, batch=commitment), index)
             for index, (item, job) in enumerate(zip(items, jobs, strict=True))
         ]
         ticket = Ticket.create(ticket_path, head)
         ticket.plan(
             (record for record, _ in sealed),
-            (encode_jobs(fleet.pool, jobs) for jobs in _packs([job for _, job in sealed], pack_jobs)),
+            (encode_jobs(fleet.pool, jobs) for jobs in split([job for _, job in sealed], pack_jobs)),
         )
         return ticket
 
@@ -165,14 +160,17 @@ class Client:
             for left, (name, pack) in zip(range(len(packs) - 1, -1, -1), packs.items(), strict=True):
                 policy = self.trust.current()
                 if policy is not judged:
-                    self._check_wanted(ticket.head, packs.values(), policy)
+                    self.check_wanted(ticket.head, packs.values(), policy)
                     judged = policy
-                submitter.submit(ticket.head.pool, self._message(pack, ticket.head.not_after))
+                submitter.submit(ticket.head.pool, self.message(pack, ticket.head.not_after))
                 ticket.submitted(name, self.now())
                 progress(left)
 
-    def _check_wanted(self, head: TicketHead, packs: Iterable[bytes], policy: TrustPolicy) -> None:
-        """Refuse to submit what was sealed under an earlier policy to a key that nobody wanted now holds."""
+    def check_wanted(self, head: TicketHead, packs: Iterable[bytes], policy: TrustPolicy) -> None:
+        """Refuse to submit what was sealed under an earlier policy to a key that nobody wanted now holds.
+
+        :raises AppraisalError: ``FLEET_KEY_NOT_WANTED``, or nobody is wanted.
+        """
         if policy == load_policy(head.policy.encode()):
             return
         fleet = self.trust.fleet(head.pool)
@@ -302,92 +300,13 @@ class Client:
         ticket.received(ticket.head.pool, [reply for reply, _ in sound])
         return [result for _, result in sound], judged
 
-    def _message(self, pack: bytes, keep_until: int) -> bytes:
+    def message(self, pack: bytes, keep_until: int) -> bytes:
+        """Return the message that carries a pack, which goes to the blob store where it is large.
+
+        :param keep_until: Unix seconds until which a worker may want it.
+        :raises DeliveryError: the blob store cannot be used; try again.
+        """
         if len(pack) <= self.broker.inline_limit_bytes:
             return encode_message(pack)
         put_content(self.blobs, pack, keep_until)
         return encode_message(PackReference(sha256(pack), len(pack)))
-
-
-class AsyncClient:
-    """The same calls for asyncio; each runs in a thread, results come as an async iterator."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    async def trust_pool(self, pool: str) -> VerifiedFleet:
-        """See :meth:`Client.trust_pool`."""
-        return await asyncio.to_thread(self.client.trust_pool, pool)
-
-    async def plan(
-        self, fleet: VerifiedFleet, items: Sequence[InputItem], ticket_path: Path, *, task: Task = "embed"
-    ) -> Ticket:
-        """See :meth:`Client.plan`."""
-        return await asyncio.to_thread(self.client.plan, fleet, items, ticket_path, task=task)
-
-    async def push(self, ticket: Ticket) -> None:
-        """See :meth:`Client.push`."""
-        await asyncio.to_thread(self.client.push, ticket)
-
-    async def results(self, ticket: Ticket, timeout_s: float) -> AsyncIterator[JobResult]:
-        """See :meth:`Client.results`."""
-        iterator = self.client.results(ticket, timeout_s)
-        while (result := await asyncio.to_thread(next, iterator, None)) is not None:
-            yield result
-
-    async def stream(self, ticket: Ticket, timeout_s: float) -> AsyncIterator[Delta | JobResult]:
-        """See :meth:`Client.stream`."""
-        async for event in in_threads(self.client.stream(ticket, timeout_s)):
-            yield event
-
-
-def _job(fleet: VerifiedFleet, item: InputItem, task: Task, reply_key: PublicKey, not_after: int) -> Job:
-    return Job(
-        fleet.model.id,
-        task,
-        item.texts,
-        item.parameters,
-        os.urandom(32),
-        os.urandom(NONCE_BYTES),
-        reply_key,
-        not_after,
-    )
-
-
-def _seal(
-    sealer: Sealer, head: TicketHead, fleet: VerifiedFleet, custom_id: str, job: Job, index: int
-) -> tuple[JobRecord, SealedJob]:
-    job_id = os.urandom(16)
-    header = JobHeader(
-        job_id,
-        head.pool,
-        fleet.fleet_key.key_id,
-        head.reply_to,
-        head.not_after,
-        batch_id=None if head.batch_id is None else bytes.fromhex(head.batch_id),
-        index=None if head.batch_id is None else index,
-    ).encode()
-    request = job.encode()
-    sealed = SealedJob(header, sealer.seal(header, request))
-    record = JobRecord(
-        job_id=job_id.hex(),
-        custom_id=custom_id,
-        job_hash=sealed.hash.hex(),
-        request_hash=sha256(request).hex(),
-        nonce=job.nonce.hex(),
-        salt=job.salt.hex(),
-    )
-    return record, sealed
-
-
-def _packs(jobs: Sequence[SealedJob], pack_jobs: int) -> Iterator[list[SealedJob]]:
-    pack: list[SealedJob] = []
-    size = 0
-    for job in jobs:
-        if pack and (len(pack) >= pack_jobs or size + len(job.sealed.ciphertext) > PACK_BYTES):
-            yield pack
-            pack, size = [], 0
-        pack.append(job)
-        size += len(job.sealed.ciphertext)
-    if pack:
-        yield pack

@@ -21,9 +21,10 @@ from ..wire.pack import SealedJob, encode_jobs
 from ..wire.private_keys import PrivateKey
 from ..wire.sealing import Sealer
 from .batch import commit
-from .client import Client, _job, _packs, _seal
+from .client import Client
 from .inputs import InputItem
 from .judge import JobResult, Judge
+from .sealed_jobs import make_job, seal_job, split
 from .stream import Delta, JobStream
 from .ticket import JobRecord, TicketHead
 from .trust import VerifiedFleet
@@ -165,13 +166,13 @@ class Lane:
         with self._lock:
             era = self._era or self._current()
         not_after = math.ceil(self.client.now()) + lifetime_s
-        job = _job(era.fleet, item, task, era.reply_key, not_after)
+        job = make_job(era.fleet, item, task, era.reply_key, not_after)
         head = replace(era.head, not_after=not_after)
         streams = item.parameters.get("stream") is True
         if task == "generate" and not streams:
             head = replace(head, batch_id=secrets.token_hex(16))
             job = replace(job, batch=commit([job]))
-        record, sealed = _seal(era.sealer, head, era.fleet, item.custom_id, job, 0)
+        record, sealed = seal_job(era.sealer, head, era.fleet, item.custom_id, job, 0)
         job_id = bytes.fromhex(record.job_id)
         stream = JobStream(record, self.pool, era.chunks) if streams else None
         return Pending(job_id, record, sealed, head, era.fleet.policy, era.judge, future, listener, stream)
@@ -182,7 +183,7 @@ class Lane:
         :param pack_jobs: most jobs of one pack, 1 to 1024.
         """
         entries = iter(sealed)
-        for jobs in _packs([pending.sealed for pending in sealed], pack_jobs):
+        for jobs in split([pending.sealed for pending in sealed], pack_jobs):
             part = list(islice(entries, len(jobs)))
             job_ids = tuple(pending.job_id for pending in part)
             body = encode_jobs(self.pool, jobs)
@@ -199,9 +200,9 @@ class Lane:
         """
         policy = self.client.trust.current()
         if policy is not pack.policy:
-            self.client._check_wanted(pack.head, [pack.body], policy)
+            self.client.check_wanted(pack.head, [pack.body], policy)
             pack.policy = policy
-        return self.client._message(pack.body, pack.head.not_after)
+        return self.client.message(pack.body, pack.head.not_after)
 
     def forget(self) -> None:
         """Drop the keys (best effort)."""
