@@ -128,7 +128,16 @@ class Relay:
     def _courier(self, master: Master) -> Courier:
         web = self.webhooks
         sender = Sender(web.allow_loopback_http, web.attempt_timeout_s)
-        return Courier(self.store, master, sender, web.workers, web.per_endpoint, web.keep_s, self.now)
+        return Courier(
+            self.store,
+            master,
+            sender,
+            web.workers,
+            web.per_endpoint,
+            web.keep_s,
+            self.settings.lease_s,
+            self.now,
+        )
 
     def _collect(self) -> None:
         with ReplyQueue(self.broker, self._reply_to) as queue:

@@ -30,16 +30,14 @@ from .sender import GONE, Answer, Sender
 from .signing import headers
 
 LOG: Final = logging.getLogger("ephemeralml.relay")
-#: Over the time of one attempt: what a lease lasts longer.
-LEASE_MARGIN_S: Final = 60.0
 #: An endpoint that took nothing for so long is disabled when a delivery runs out of attempts.
 FAILING_S: Final = 72 * 3600.0
 KEEP_EVENTS_S: Final = 3600.0
 
 
-def fan_out(connection: Connection, now: float) -> int:
+def fan_out(connection: Connection, now: float, lease_s: float) -> int:
     """Turn events of the outbox into deliveries, in one transaction; return how many events there were."""
-    taken = events.claim(connection, now, LEASE_MARGIN_S, kinds=(*EVENTS, DISABLED))
+    taken = events.claim(connection, now, lease_s, kinds=(*EVENTS, DISABLED))
     if not taken:
         return 0
     listening: dict[int, list[Endpoint]] = defaultdict(list)
@@ -77,6 +75,7 @@ class Courier:
 
     :param workers: attempts at once. :param per_endpoint: of these to one endpoint, so that a slow one
         leaves room to others. :param keep_s: seconds that ended deliveries are kept.
+    :param lease_s: seconds, over the time of an attempt, after which a dead relay's deliveries are free.
     """
 
     store: Store
@@ -85,6 +84,7 @@ class Courier:
     workers: int = 16
     per_endpoint: int = 4
     keep_s: float = 30 * 86_400
+    lease_s: float = 30.0
     now: Callable[[], float] = time.time
     chance: Callable[[], float] = random.random
     delivered: int = field(default=0, init=False)
@@ -103,13 +103,13 @@ class Courier:
         """
         now = self.now()
         with self.store.transaction() as connection:
-            moved = fan_out(connection, now)
+            moved = fan_out(connection, now, self.lease_s)
         room = self.workers - sum(self._counts().values())
         if room <= 0:
             return moved
         busy = [number for number, count in self._counts().items() if count >= self.per_endpoint]
         with self.store.transaction() as connection:
-            lease = self.sender.attempt_s + LEASE_MARGIN_S
+            lease = self.sender.attempt_s + self.lease_s
             due = deliveries.claim(connection, now, lease, limit=room, busy=busy)
         for parcel in self._parcels(due, now):
             with self._lock:

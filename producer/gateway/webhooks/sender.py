@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from socket import SHUT_RDWR
 from typing import Final
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, SSLError
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from ....wire.errors import Error
 from .guard import Resolve, Target, addresses, read_url, system_resolve
@@ -84,10 +86,9 @@ class Sender:
         clock.daemon = True
         clock.start()
         try:
-            return self._exchange(connection, target, headers, body)
-        except ssl.SSLError:
-            return Answer(0, "TIMED_OUT" if late.is_set() else "TLS_FAILED")
-        except (HTTPError, OSError, ValueError) as error:
+            answer = self._exchange(connection, target, headers, body)
+            return Answer(0, "TIMED_OUT") if late.is_set() else answer
+        except (HTTPException, HTTPError, OSError, ValueError) as error:
             return Answer(0, "TIMED_OUT" if late.is_set() else _code(error))
         finally:
             clock.cancel()
@@ -131,6 +132,8 @@ class Sender:
 
 def _code(error: Exception) -> str:
     name = type(error).__name__
+    if isinstance(error, ssl.SSLError | SSLError | CertificateError):
+        return "TLS_FAILED"
     if "Timeout" in name or isinstance(error, TimeoutError):
         return "TIMED_OUT"
     if "NewConnection" in name or isinstance(error, ConnectionRefusedError):
