@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ def opened(message: bytes, salt: bytes = SALT) -> Deltas:
     return read_deltas(salt, head, Opener([KEY], "chunk").open(head, content))
 
 
+@lru_cache
+def schema(rule: str) -> pycddl.Schema:
+    return pycddl.Schema(f"start = {rule}\n{GRAMMAR}")
+
+
 def follows(rule: str, data: bytes) -> None:
-    pycddl.Schema(f"start = {rule}\n{GRAMMAR}").validate_cbor(data)
+    schema(rule).validate_cbor(data)
 
 
 @given(headers)
