@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import closing
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 
 from ...broker_config.blobs import make_blob_store
 from ...broker_config.settings import BrokerSettings
@@ -45,13 +47,16 @@ def serve(settings: GatewaySettings, broker: BrokerSettings) -> None:
 
     :raises Error: as :func:`open_store`. :raises DeliveryError: ``ADDRESS_IN_USE``.
     """
-    store = open_store(settings, broker)
-    webhooks = webhook_settings()
-    master = webhooks.master(broker.state_dir, shared=not store.is_sqlite)
+    with closing(open_store(settings, broker)) as store:
+        webhooks = webhook_settings()
+        master = webhooks.master(broker.state_dir, shared=not store.is_sqlite)
+        keyed = None if master is None else (webhooks, master)
+        _run(make_app(store, make_blob_store(broker), settings, webhooks=keyed), settings)
+
+
+def _run(app: FastAPI, settings: GatewaySettings) -> None:
     config = uvicorn.Config(
-        make_app(
-            store, make_blob_store(broker), settings, webhooks=None if master is None else (webhooks, master)
-        ),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -68,8 +73,6 @@ def serve(settings: GatewaySettings, broker: BrokerSettings) -> None:
         server.run()
     except SystemExit:
         raise DeliveryError("ADDRESS_IN_USE", "the gateway cannot listen there: another port?") from None
-    finally:
-        store.close()
     if not server.started:
         raise DeliveryError("ADDRESS_IN_USE", "the gateway cannot listen there: another port?")
 

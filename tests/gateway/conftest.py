@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import inspect
 
 from ephemeralml.broker_config.blobs import LocalBlobStore
 from ephemeralml.producer.gateway.api import make_app
 from ephemeralml.producer.gateway.settings import GatewaySettings
 from ephemeralml.producer.gateway.store import Store, identity, migrate, tenants
+from ephemeralml.producer.gateway.webhooks.keys import Master
+from ephemeralml.producer.gateway.webhooks.settings import WebhookSettings
 
 from ..servers import postgres
 from .uploads import NOW, SealedBatch
@@ -28,13 +32,21 @@ def server() -> Iterator[postgres.Postgres]:
 
 
 @pytest.fixture(scope="session")
-def pg_template(server: postgres.Postgres) -> str:
-    """A migrated database that others are copied from."""
+def pg_store(server: postgres.Postgres) -> Iterator[Store]:
+    """A migrated database that tests use one after another; making one for each costs ten times as much."""
     store = Store(server.database())
     migrate(store)
+    yield store
     store.close()
-    assert store.url.database is not None
-    return store.url.database
+
+
+def empty(store: Store) -> None:
+    """Make a store as it was after its migration."""
+    kept = {"alembic_version", "identity"}
+    with store.transaction() as connection:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '20s'")
+        names = [f'"{name}"' for name in inspect(connection).get_table_names() if name not in kept]
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(names)} RESTART IDENTITY CASCADE")
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +60,16 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of a fresh, migrated store of each kind."""
     if request.param == "sqlite":
         path = tmp_path / "gateway.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
-    template = request.getfixturevalue("pg_template")
-    server: postgres.Postgres = request.getfixturevalue("server")
-    return server.database(template=template)
+        yield f"sqlite:///{path}"
+        return
+    shared: Store = request.getfixturevalue("pg_store")
+    yield shared.url.render_as_string(hide_password=False)
+    empty(shared)
 
 
 @pytest.fixture
@@ -85,9 +98,16 @@ class Site:
     store: Store
     blobs: LocalBlobStore
     clock: Clock
-    client: TestClient
     reply_to: str
     keys: dict[str, str]
+    running: ExitStack
+
+    @cached_property
+    def client(self) -> TestClient:
+        """A client of the API, which is made when it is first asked for: not all tests need it."""
+        webhooks = (WebhookSettings(), Master(bytes(32)))
+        app = make_app(self.store, self.blobs, GatewaySettings(), now=self.clock, webhooks=webhooks)
+        return self.running.enter_context(TestClient(app, raise_server_exceptions=False))
 
     def auth(self, name: str = "acme") -> dict[str, str]:
         """Return the headers of a tenant's requests."""
@@ -106,9 +126,8 @@ class Site:
 
 
 @contextmanager
-def make_site(store: Store, folder: Path, **settings: object) -> Iterator[Site]:
+def make_site(store: Store, folder: Path) -> Iterator[Site]:
     """Yield a gateway over a store."""
-    clock, blobs = Clock(), LocalBlobStore(folder / "blobs")
     with store.transaction() as connection:
         keys = {
             name: tenants.make_key(
@@ -117,10 +136,8 @@ def make_site(store: Store, folder: Path, **settings: object) -> Iterator[Site]:
             for name in ("acme", "umbrella")
         }
         reply_to = identity.reply_to(connection)
-    chosen = GatewaySettings(**settings)  # type: ignore[arg-type]
-    client = TestClient(make_app(store, blobs, chosen, now=clock), raise_server_exceptions=False)
-    with client:
-        yield Site(store, blobs, clock, client, reply_to, keys)
+    with ExitStack() as running:
+        yield Site(store, LocalBlobStore(folder / "blobs"), Clock(), reply_to, keys, running)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from typing import Any
 
 import pytest
 
@@ -83,9 +84,10 @@ def test_list_goes_page_by_page(site: Site) -> None:
 
 def test_idempotency_key(site: Site) -> None:
     batch, key = site.batch(3), {"Idempotency-Key": "one"}
-    post = lambda body, more=CBOR: site.client.post(  # noqa: E731
-        "/v1/batches", content=body, headers=more | key | site.auth()
-    )
+
+    def post(body: bytes) -> Any:
+        return site.client.post("/v1/batches", content=body, headers=CBOR | key | site.auth())
+
     first, again = post(batch.cbor()), post(batch.cbor())
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json() == again.json()
@@ -162,10 +164,12 @@ def test_results_go_on_from_any_point(site: Site) -> None:
         )
         seen = after
         for item in CborSplitter().feed(packed.content):
-            first, pack = decode(item)  # type: ignore[misc]
-            assert first == seen
-            replies = decode_replies(pack)[1]  # type: ignore[has-type]
-            for reply in replies:
+            match decode(item):
+                case [int() as first, bytes() as pack]:
+                    assert first == seen
+                case _:
+                    pytest.fail("not an item of results")
+            for reply in decode_replies(pack)[1]:
                 assert peek_outcome(reply.outcome).index == order[seen]
                 seen += 1
         assert seen == max(7, after)
@@ -240,7 +244,7 @@ def test_ended_batch_is_not_cancelled_but_deleted(site: Site) -> None:
 )
 def test_quotas(site: Site, limits: dict[str, int], code: str) -> None:
     with site.store.transaction() as connection:
-        tenants.set_limits(connection, tenants.ensure(connection, "acme", NOW).id, **limits)  # type: ignore[arg-type]
+        tenants.set_limits(connection, tenants.ensure(connection, "acme", NOW).id, **limits)
     batch = site.batch(5)
     site.upload(batch)
     over = site.client.post("/v1/batches", content=site.batch(5).cbor(), headers=CBOR | site.auth())

@@ -30,16 +30,29 @@ SCOPES = {
     ("GET", "/v1/fleet"): "read",
     ("GET", "/v1/blobs"): "read",
     ("GET", "/v1/blobs/{blob:path}"): "read",
+    ("POST", "/v1/webhooks"): "write",
+    ("GET", "/v1/webhooks"): "read",
+    ("GET", "/v1/webhooks/{name}"): "read",
+    ("PATCH", "/v1/webhooks/{name}"): "write",
+    ("DELETE", "/v1/webhooks/{name}"): "write",
+    ("POST", "/v1/webhooks/{name}/rotate"): "write",
+    ("POST", "/v1/webhooks/{name}/test"): "write",
+    ("GET", "/v1/webhooks/{name}/deliveries"): "read",
+    ("POST", "/v1/webhooks/{name}/deliveries/{message}/replay"): "write",
+    ("POST", "/v1/webhooks/{name}/replay"): "write",
 }
-OF_A_BATCH = [route for route in SCOPES if "{name}" in route[1]]
+OF_A_BATCH = [route for route in SCOPES if route[1].startswith("/v1/batches/{name}")]
+OF_AN_ENDPOINT = [route for route in SCOPES if route[1].startswith("/v1/webhooks/{name}")]
 STRANGER = "batch_" + "0" * 32
+NO_ENDPOINT = "we_" + "0" * 32
 
 
 def url(path: str, name: str = STRANGER) -> str:
     """Fill a route's template."""
-    return (
-        path.replace("{name}", name).replace("{pool}", "minilm").replace("{blob:path}", "evidence/minilm/aa")
-    )
+    if name == STRANGER and "webhooks" in path:
+        name = NO_ENDPOINT
+    filled = path.replace("{name}", name).replace("{message}", "msg_" + "0" * 32)
+    return filled.replace("{pool}", "minilm").replace("{blob:path}", "evidence/minilm/aa")
 
 
 def routes(site: Site) -> set[tuple[str, str]]:
@@ -55,7 +68,7 @@ def routes(site: Site) -> set[tuple[str, str]]:
 
 
 def test_every_route_is_in_the_matrix(lite: Site) -> None:
-    assert {route for route in routes(lite) if "webhook" not in route[1]} == SCOPES.keys() | OPEN
+    assert routes(lite) == SCOPES.keys() | OPEN
 
 
 @pytest.mark.parametrize(("method", "path"), SCOPES)
@@ -108,10 +121,27 @@ def test_other_tenants_batch_is_not_there(site: Site, method: str, path: str) ->
     assert (mine.status_code, mine.json()["status"]) == (200, "validating")
 
 
+@pytest.mark.parametrize(("method", "path"), OF_AN_ENDPOINT)
+def test_other_tenants_endpoint_is_not_there(site: Site, method: str, path: str) -> None:
+    wanted = {"url": "https://example.com/hook"}
+    made = site.client.post("/v1/webhooks", json=wanted, headers=site.auth())
+    assert made.status_code == 201, made.text
+    body = {"enabled": False} if method == "PATCH" else {"since": 1} if path.endswith("}/replay") else None
+    theirs, nobodys = (
+        site.client.request(method, url(path, name), json=body, headers=site.auth("umbrella"))
+        for name in (made.json()["id"], NO_ENDPOINT)
+    )
+    assert theirs.status_code == 404, theirs.text
+    assert theirs.content == nobodys.content
+    mine = site.client.get(f"/v1/webhooks/{made.json()['id']}", headers=site.auth()).json()
+    assert mine["enabled"]
+
+
 def test_lists_and_cursors_do_not_cross(site: Site) -> None:
     batch = site.batch(2)
     site.upload(batch)
-    assert site.client.get("/v1/batches", headers=site.auth("umbrella")).json()["data"] == []
+    for path in ("/v1/batches", "/v1/webhooks"):
+        assert site.client.get(path, headers=site.auth("umbrella")).json()["data"] == []
     for name in (batch.name, STRANGER):
         answered = site.client.get("/v1/batches", params={"after": name}, headers=site.auth("umbrella"))
         assert (answered.status_code, answered.json()["code"]) == (404, "BATCH_NOT_FOUND")

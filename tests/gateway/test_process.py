@@ -73,7 +73,10 @@ def make_key(store: Store) -> str:
         return tenants.make_key(connection, tenant, "test", ["read", "write"], time.time())
 
 
-def test_killed_in_the_middle_leaves_nothing_that_shows(store: Store, store_url: str, tmp_path: Path) -> None:
+def test_killed_in_the_middle_leaves_nothing_that_shows(sqlite_template: Path, tmp_path: Path) -> None:
+    store_url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    (tmp_path / "gateway.db").write_bytes(sqlite_template.read_bytes())
+    store = Store(store_url)
     # More than is gathered before the first write, so that staged rows are there when it dies.
     batch = sealed(store, 12, ciphertext_bytes=1 << 20)
     body, key = batch.cbor(), make_key(store)
@@ -91,6 +94,7 @@ def test_killed_in_the_middle_leaves_nothing_that_shows(store: Store, store_url:
         again.clock.now += staging.STAGED_SECONDS + 1
         assert client.post("/v1/batches", content=body).status_code == 201
     assert rows(store) == (1, 6, 12)
+    store.close()
 
 
 def test_client_that_hangs_up_leaves_nothing(

@@ -54,12 +54,12 @@ def _of(change: object, known: set[str]) -> bool:
     return True
 
 
-def test_store_of_another_version_is_refused(store: Store) -> None:
-    with store.transaction() as connection:
+def test_store_of_another_version_is_refused(lite: Site) -> None:
+    with lite.store.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'later'")
     for check in (check_migrated, migrate):
         with pytest.raises(ConfigurationError, match="STORE_NEWER"):
-            check(store)
+            check(lite.store)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

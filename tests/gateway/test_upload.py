@@ -237,7 +237,8 @@ def test_base64_has_one_form(data: bytes) -> None:
 @given(items=st.lists(st.binary(max_size=70), max_size=5), sizes=st.lists(st.integers(1, 40), max_size=20))
 def test_sequence_is_cut_alike_in_any_pieces(items: list[bytes], sizes: list[int]) -> None:
     wholes = [encode([item, ["a", None, {1: item}]]) for item in items]
-    body, found, splitter = b"".join(wholes), [], CborSplitter()
+    body, splitter = b"".join(wholes), CborSplitter()
+    found: list[bytes] = []
     for size in [*sizes, len(body) + 1]:
         found += splitter.feed(body[:size])
         body = body[size:]
@@ -250,7 +251,8 @@ def test_sequence_is_cut_alike_in_any_pieces(items: list[bytes], sizes: list[int
     step=st.integers(1, 9),
 )
 def test_lines_are_cut_alike_in_any_pieces(lines: list[bytes], step: int) -> None:
-    body, found, splitter = b"\n".join(lines), [], LineSplitter()
+    body, splitter = b"\n".join(lines), LineSplitter()
+    found: list[bytes] = []
     for start in range(0, len(body), step):
         found += splitter.feed(body[start : start + step])
     found += splitter.end()

@@ -43,13 +43,12 @@ class Postgres:
         self.folder = folder
         self._made = 0
 
-    def database(self, *, template: str = "template1") -> str:
-        """Make a database, empty or the copy of another that nobody uses, and return its address."""
+    def database(self) -> str:
+        """Make an empty database and return its address."""
         self._made += 1
         name = f"test{self._made}"
         with psycopg.connect(self.address("postgres"), autocommit=True) as connection:
-            words = (sql.Identifier(name), sql.Identifier(template))
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*words))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.address(name)
 
     def address(self, name: str) -> str:
