@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -99,6 +99,7 @@ def test_what_a_host_writes_is_not_of_our_form(text: str, queue: str) -> None:
     assert unpacked(text, "1", queue) is None
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=80))
 def test_no_text_ends_a_puller(text: str) -> None:
     assert unpacked(text, "1", JOBS) is None or re.fullmatch(r"1 [0-9a-f]{32} \S*", text)

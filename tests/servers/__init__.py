@@ -1,0 +1,1 @@
+"""Servers that stand for the vendors' in tests, each a real process on this machine."""
