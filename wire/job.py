@@ -96,7 +96,10 @@ class Job:
     batch: BatchCommitment | None = None
 
     def encode(self) -> bytes:
-        """Return the canonical request bytes."""
+        """Return the canonical request bytes.
+
+        :raises MalformedError: ``JOB_TOO_LARGE``.
+        """
         fields: dict[object, object] = {
             1: VERSION,
             2: self.model,
@@ -110,7 +113,10 @@ class Job:
         }
         if self.batch is not None:
             fields[10] = {1: self.batch.root, 2: self.batch.count}
-        return encode(fields)
+        encoded = encode(fields)
+        if len(encoded) > MAX_JOB_BYTES:
+            raise MalformedError("JOB_TOO_LARGE", "a job's inputs hold at most 100 MiB; split them")
+        return encoded
 
     @classmethod
     def decode(cls, data: bytes) -> Job:
