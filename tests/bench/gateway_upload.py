@@ -1,7 +1,8 @@
 """How fast the gateway takes one batch, and its peak memory; client and gateway share this machine.
 
 Run by ``python -m tests.bench.gateway_upload [--jobs N] [--pack N] [--bytes N] [--form cbor] [--postgres]``.
-What is uploaded is random bytes of a sealed job's size: the gateway cannot tell the difference. One line of JSON.
+What is uploaded is random bytes of a sealed job's size: the gateway cannot tell the difference.
+Prints one line of JSON.
 """
 
 from __future__ import annotations

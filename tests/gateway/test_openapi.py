@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from .conftest import Site
 from .uploads import answer
 
-STEPS = 6
+STEPS = 4
 METHODS = {"get", "post", "patch", "delete"}
 
 
