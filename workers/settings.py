@@ -7,13 +7,23 @@ Secrets are kept out of ``repr``. Broker settings are apart
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..wire.errors import ConfigurationError
 from ..wire.keys import SuiteName
+
+BACKENDS: Final = frozenset({"openvino", "torch", "noop", "transformers", "llama", "exllamav2", "exllamav3"})
 
 
 def _text(value: object) -> object:
@@ -92,6 +102,7 @@ class WorkerSettings(BaseSettings):
     kms_deadline_seconds: float = Field(default=30, ge=0.5, le=600)
     on_denied: Literal["exit", "retry"] = "exit"
 
+    engine_plugins: tuple[str, ...] = Field(default=(), description="Plug-ins that may be loaded, by name")
     backend: str = Field(
         default="openvino",
         pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$",
@@ -100,7 +111,6 @@ class WorkerSettings(BaseSettings):
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(default=0, ge=0, le=256, description="0: as many as the machine has")
     max_attempts: int = Field(default=3, ge=1, le=100, description="Runs of a job before it ends as failed")
-    engine_plugins: tuple[str, ...] = Field(default=(), description="Plug-ins that may be loaded, by name")
     context_tokens: int = Field(default=0, ge=0, description="Of a text's prompt and output; 0: the model's")
     cache_tokens: int = Field(default=0, ge=0, description="Of all texts on a GPU; 0: twice a context")
     max_sequences: int = Field(default=32, ge=1, le=1024, description="Texts at once on a GPU")
@@ -134,6 +144,14 @@ class WorkerSettings(BaseSettings):
         description="Form of the log on standard error",
     )
     events: bool = Field(default=False, description="Send Celery's events without contents, for Flower")
+
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, backend: str, info: ValidationInfo) -> str:
+        """Refuse a backend that cannot be loaded before any key is asked for."""
+        if backend not in BACKENDS and backend not in info.data.get("engine_plugins", ()):
+            raise ValueError("neither a built-in backend nor an allowed plug-in")
+        return backend
 
 
 def worker_settings(**values: object) -> WorkerSettings:

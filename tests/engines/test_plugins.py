@@ -21,9 +21,11 @@ from ephemeralml.wire.generation import GenerateParameters
 from ephemeralml.workers.engines import EngineSettings, load_any_engine
 from ephemeralml.workers.engines.conformance import check_engine
 from ephemeralml.workers.engines.generate import GenerateEngine, GenerateRequest
+from ephemeralml.workers.engines.generate_backends import EMBED_BACKENDS, GENERATE_BACKENDS
 from ephemeralml.workers.engines.generate_loop import GenerateLoop
 from ephemeralml.workers.engines.noop_engine import NoopEngine
 from ephemeralml.workers.engines.plugins import GROUP, load_plugin
+from ephemeralml.workers.settings import BACKENDS, worker_settings
 
 from .script_stepper import ScriptStepper
 
@@ -157,3 +159,14 @@ def test_a_plugin_is_given_the_files_and_the_settings() -> None:
     assert given == {"files": files, "precision": "bf16", "threads": 3}
     assert isinstance(engine, GenerateEngine)
     assert check_engine(engine)[0].passed
+
+
+def test_settings_refuse_a_backend_that_nobody_allows() -> None:
+    """Before any key is asked for."""
+    given = {"pool": "p", "policy": "p.json", "model": "m", "model_signer": "0" * 64}
+    for backend in sorted(EMBED_BACKENDS | GENERATE_BACKENDS):
+        assert worker_settings(**given, backend=backend).backend == backend
+    assert BACKENDS == EMBED_BACKENDS | GENERATE_BACKENDS
+    with pytest.raises(ConfigurationError, match=r"BAD_SETTINGS.*backend"):
+        worker_settings(**given, backend="morse")
+    assert worker_settings(**given, backend="morse", engine_plugins=("morse",)).backend == "morse"
