@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class Works:
 
 
 @pytest.fixture
-def works(store: Store, tmp_path: Path) -> Iterator[Works]:
+def works(store: Store, tmp_path: Path) -> Works:
     """A relay's parts on each kind of store."""
     with store.transaction() as connection:
         tenant = tenants.ensure(connection, "acme", NOW).id
