@@ -213,3 +213,37 @@ def test_a_ticket_file_is_read_and_left_to_others(post: Post, tmp_path: Path) ->
 def test_a_receiver_without_a_key_is_none(post: Post) -> None:
     with pytest.raises(ConfigurationError, match="BAD_WEBHOOK_KEY"):
         Receiver([], lambda _: None, post.stand.client.trust)
+
+
+def snippet(mark: str) -> dict[str, Any]:
+    """Run the example of docs/webhooks.md that holds a mark, and return its names."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "webhooks.md").read_text()
+    (code,) = (part.partition("```")[0] for part in text.split("```python\n")[1:] if mark in part)
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(code, names)  # noqa: S102 - our own page
+    return names
+
+
+def test_the_documented_receiver_for_fastapi(post: Post, tmp_path: Path) -> None:
+    from fastapi.testclient import TestClient
+
+    post.ticket.close()
+    app = snippet("FastAPI(")["make_app"](KEY.text, [tmp_path / "batch.ticket"], post.stand.client.trust)
+    body, head = post.sent("job.completed", post.data())
+    with TestClient(app) as client:
+        assert client.post("/ephemeralml", content=body, headers=head).status_code == 204
+        assert client.post("/ephemeralml", content=body, headers=head).status_code == 204
+        assert client.post("/ephemeralml", content=body + b" ", headers=head).status_code == 400
+    post.stand.tickets.clear()
+
+
+def test_the_documented_receiver_for_flask(post: Post, tmp_path: Path) -> None:
+    pytest.importorskip("flask")
+    post.ticket.close()
+    app = snippet("Flask(")["make_app"](KEY.text, [tmp_path / "batch.ticket"], post.stand.client.trust)
+    body, head = post.sent("job.completed", post.data())
+    client = app.test_client()
+    assert client.post("/ephemeralml", data=body, headers=head).status_code == 204
+    assert client.post("/ephemeralml", data=body, headers=head).status_code == 204
+    assert client.post("/ephemeralml", data=body + b" ", headers=head).status_code == 400
+    post.stand.tickets.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
