@@ -29,7 +29,7 @@ def test_the_life_of_an_endpoint(site: Site) -> None:
     off = call("PATCH", f"/v1/webhooks/{name}", json={"enabled": False}, headers=auth)
     assert off.json()["enabled"] is False
     for method, path in (("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("POST", "/test")):
-        body = {} if method == "PATCH" else None
+        body: dict[str, str] | None = {} if method == "PATCH" else None
         other = call(method, f"/v1/webhooks/{name}{path}", json=body, headers=site.auth("umbrella"))
         assert (other.status_code, other.json()["code"]) == (404, "WEBHOOK_NOT_FOUND")
     assert call("GET", "/v1/webhooks", headers=site.auth("umbrella")).json() == {"data": []}
