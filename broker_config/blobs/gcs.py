@@ -31,16 +31,20 @@ class GcsBlobStore:
 
     def put(self, key: str, data: bytes, *, keep_until: int | None = None) -> None:
         """See :meth:`BlobStore.put`; ``keep_until`` is left to the collector and the bucket's lifecycle."""
-        self._upload(key, data)
+        check_size(len(data))
+        with _reported():
+            self._send(key, data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See :meth:`BlobStore.put_if_absent`."""
         from google.api_core.exceptions import PreconditionFailed
 
-        try:
-            self._upload(key, data, if_generation_match=0)
-        except PreconditionFailed:
-            return False
+        check_size(len(data))
+        with _reported():
+            try:
+                self._send(key, data, if_generation_match=0)
+            except PreconditionFailed:
+                return False
         return True
 
     def pieces(self, key: str) -> Iterator[bytes]:
@@ -89,19 +93,17 @@ class GcsBlobStore:
             if error.code != "BLOB_MISSING":
                 raise
 
-    def _upload(self, key: str, data: bytes, **conditions: int) -> None:
-        check_size(len(data))
+    def _send(self, key: str, data: bytes, **conditions: int) -> None:
         blob = self._blob(key)
         if len(data) > PIECE_BYTES:
-            blob.chunk_size = PIECE_BYTES
-        with _reported():
-            blob.upload_from_string(
-                data,
-                content_type="application/octet-stream",
-                checksum="crc32c",
-                timeout=self._timeout,
-                **conditions,
-            )
+            blob.chunk_size = PIECE_BYTES  # a resumable upload, piece by piece
+        blob.upload_from_string(
+            data,
+            content_type="application/octet-stream",
+            checksum="crc32c",
+            timeout=self._timeout,
+            **conditions,
+        )
 
     def _blob(self, key: str) -> Any:
         return self._bucket.blob(self._prefix + check_key(key))
@@ -137,9 +139,15 @@ def _reported() -> Iterator[None]:
 
     try:
         yield
-    except (Error, PreconditionFailed):
+    except Error:
         raise
-    except NotFound:
+    except PreconditionFailed:  # an object was replaced while it was read
+        raise unavailable("a blob was replaced meanwhile") from None
+    except NotFound as error:
+        if "bucket does not exist" in str(error.message):
+            raise DeliveryError(
+                "BLOB_STORE_MISSING", "the blob store's bucket does not exist", retriable=False
+            ) from None
         raise missing() from None
     except TooManyRequests:
         raise full() from None

@@ -16,6 +16,26 @@ from .base import PIECE_BYTES, check_key, check_size, folder_of, full, is_key, m
 
 #: Seconds after which Redis forgets a draft whose writer died.
 DRAFT_S: Final = 600
+# KEYS: draft, blob. ARGV: keep_until in Unix seconds, 0: for ever. What is kept longer stays kept longer.
+_SETTLE: Final = """
+local left = redis.call('PTTL', KEYS[2])
+local t = redis.call('TIME')
+redis.call('RENAME', KEYS[1], KEYS[2])
+if left == -1 or ARGV[1] == '0' then redis.call('PERSIST', KEYS[2]) return 1 end
+local wanted = ARGV[1] * 1000 - (t[1] * 1000 + math.floor(t[2] / 1000))
+redis.call('PEXPIRE', KEYS[2], math.max(left, wanted, 1))
+return 1
+"""
+# KEYS: blob. ARGV: data, keep_until. As above for what is small.
+_SET: Final = """
+local left = redis.call('PTTL', KEYS[1])
+local t = redis.call('TIME')
+redis.call('SET', KEYS[1], ARGV[1])
+if left == -1 then return 1 end
+local wanted = ARGV[2] * 1000 - (t[1] * 1000 + math.floor(t[2] / 1000))
+redis.call('PEXPIRE', KEYS[1], math.max(left, wanted, 1))
+return 1
+"""
 
 
 class RedisBlobStore:
@@ -25,14 +45,16 @@ class RedisBlobStore:
         self._client: Any = redis_client(settings)
 
     def put(self, key: str, data: bytes, *, keep_until: int | None = None) -> None:
-        """See :meth:`BlobStore.put`; Redis drops the blob itself after ``keep_until``."""
+        """See :meth:`BlobStore.put`; Redis drops the blob itself after the latest ``keep_until``."""
         check_size(len(data))
         if len(data) <= PIECE_BYTES:
-            self._call("set", self._key(key), data, exat=keep_until)
+            if keep_until is None:
+                self._call("set", self._key(key), data)
+            else:
+                self._call("eval", _SET, 1, self._key(key), data, keep_until)
             return
         with self._draft(data) as draft:
-            self._settle(draft, keep_until)
-            self._call("rename", draft, self._key(key))
+            self._call("eval", _SETTLE, 2, draft, self._key(key), keep_until or 0)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See :meth:`BlobStore.put_if_absent`: ``SET NX``, or ``RENAMENX`` where it is large."""
@@ -40,7 +62,7 @@ class RedisBlobStore:
         if len(data) <= PIECE_BYTES:
             return bool(self._call("set", self._key(key), data, nx=True))
         with self._draft(data) as draft:
-            self._settle(draft, None)
+            self._call("persist", draft)
             return bool(self._call("renamenx", draft, self._key(key)))
 
     def pieces(self, key: str) -> Iterator[bytes]:
@@ -93,12 +115,6 @@ class RedisBlobStore:
         finally:
             with suppress(DeliveryError):
                 self._call("delete", name)
-
-    def _settle(self, draft: str, keep_until: int | None) -> None:
-        if keep_until is None:
-            self._call("persist", draft)
-        else:
-            self._call("expireat", draft, keep_until)
 
     def _call(self, name: str, *arguments: object, **options: object) -> Any:
         try:

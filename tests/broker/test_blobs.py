@@ -268,7 +268,8 @@ def test_what_has_expired_is_collected_and_nothing_else(store: BlobStore) -> Non
         store.put(name, b"stays")
     old, new, both = (put_content(store, os.urandom(20), now + 100) for _ in range(3))
     later = put_content(store, b"a content of two deadlines", now + 100)
-    assert put_content(store, b"a content of two deadlines", now + 30 * 3600) == later
+    for until in (now + 30 * 3600, now + 100):
+        assert put_content(store, b"a content of two deadlines", until) == later
     del new, both
     assert collect(store, now + 100).removed == 0
     assert collect(store, now + 3 * 3600, dry_run=True).removed == 3
@@ -310,6 +311,13 @@ def test_redis_forgets_expired_content_by_itself(tmp_path: Path) -> None:
         with redis_client(settings) as client:
             for key in (f"blob:sha256/{digest}", *client.scan_iter(match="blob:expires/*")):
                 assert 0 < client.ttl(key) < 3 * 3600
+        for size in (10, 5 << 20):
+            data = os.urandom(size)
+            key = f"blob:sha256/{put_content(store, data, int(time.time()) + 90_000)}"
+            put_content(store, data, int(time.time()) + 100)
+            with redis_client(settings) as client:
+                assert client.ttl(key) > 80_000  # what somebody wants for longer stays for longer
+            put_content(store, os.urandom(size), int(time.time()) - 90_000)  # after its time: no error
         store.put("stays", b"x" * (5 << 20))
         with redis_client(settings) as client:
             assert client.ttl("blob:stays") == -1
