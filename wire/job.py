@@ -219,7 +219,10 @@ class Response:
     sampling: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """Return the canonical response bytes."""
+        """Return the canonical response bytes.
+
+        :raises MalformedError: ``RESULT_TOO_LARGE``.
+        """
         fields: dict[object, object] = {
             1: VERSION,
             2: self.job_id,
@@ -232,7 +235,10 @@ class Response:
         }
         if self.task == "generate":
             fields[9] = self.sampling
-        return encode(fields)
+        encoded = encode(fields)
+        if len(encoded) > MAX_RESPONSE_BYTES:
+            raise MalformedError("RESULT_TOO_LARGE", "a job's outputs hold at most 100 MiB")
+        return encoded
 
     @classmethod
     def decode(cls, data: bytes) -> Response:

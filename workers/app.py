@@ -145,7 +145,7 @@ class Worker:
         watch = PolicyWatch(boot.reconsider, partial(setattr, pipeline, "identity"), self._end, self.say)
         attempts = self.settings.max_attempts
         task = JobTask(pipeline, boot.blobs, publish, limit, self._stopping, seal, watch.admit, attempts)
-        task.reply_ttl = self.broker.reply_ttl_s
+        task.reply_ttl, task.max_payload = self.broker.reply_ttl_s, self.settings.max_payload_bytes
         self._boot_done, self._task = boot, task
         half = self.settings.announcement_seconds / 2
         tending = Tending(boot, watch.step, half, self.settings.key_poll_seconds, self.say)

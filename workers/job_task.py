@@ -42,6 +42,7 @@ class JobTask:
     :param max_attempts: how often a job may run before it ends as failed.
     :param largest: bytes; a larger pack of replies fits nowhere, and is halved.
     :param reply_ttl: seconds that replies in the blob store are kept.
+    :param max_payload: bytes; a larger pack of jobs is not fetched, and its message is buried.
     :param admit: raises when the worker may answer no more; the message then stays unacknowledged.
     """
 
@@ -55,6 +56,7 @@ class JobTask:
     max_attempts: int = 3
     largest: int = MAX_BLOB_BYTES
     reply_ttl: int = 86_400
+    max_payload: int = MAX_BLOB_BYTES
     _in_work: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -111,8 +113,16 @@ class JobTask:
         grouped: dict[str, list[SealedReply]] = defaultdict(list)
         for reply in replies:
             grouped[reply.reply_to].append(reply.sealed)
+        refused: Error | None = None
         for reply_to, sealed in grouped.items():
-            self.send(reply_to, sealed)
+            try:
+                self.send(reply_to, sealed)
+            except Error as error:  # a client that has gone must not keep its neighbours' replies back
+                if error.retriable:
+                    raise
+                refused = error
+        if refused is not None:
+            raise refused
         return len(replies)
 
     def send(self, reply_to: str, sealed: Sequence[SealedReply]) -> None:
@@ -146,6 +156,8 @@ class JobTask:
         body = decode_message(message)
         if isinstance(body, bytes):
             return body
+        if body.size > self.max_payload:
+            raise MalformedError("PAYLOAD_TOO_LARGE", "a pack is larger than this worker takes")
         pack = get_content(self.blobs, body.digest.hex(), body.size)
         if len(pack) != body.size:
             raise MalformedError("PACK_SIZE", "the blob is not of the stated size")

@@ -47,6 +47,8 @@ CODES: Final = frozenset(
         "KEY_REVOKED",
         "MALFORMED_JOB",
         "PACK_SIZE",
+        "PAYLOAD_TOO_LARGE",
+        "RESULT_TOO_LARGE",
         "UNEXPECTED",
         "UNSUPPORTED_TASK",
         "WRONG_MODEL",

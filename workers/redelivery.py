@@ -47,22 +47,36 @@ class Redelivery:
 
         :raises MalformedError: the pack as a whole cannot be read.
         :raises DeliveryError: broker or blob store failed; the message must come again.
+        :raises Error: a reply can never be published; all others are.
         """
         ident = message_id(message)
         pool, jobs = decode_jobs(pack)
         hopeless = self.hopeless(deliveries)
         answered = failed = 0
+        refused: Error | None = None
         for job in jobs:
             replies, given_up = self._one(ident, pool, job, hopeless)
             failed += given_up
             answered += len(replies)
             for reply in replies:
-                self.publish(reply.reply_to, [reply.sealed])
+                refused = self._sent(reply) or refused
+        if refused is not None:
+            raise refused
         if failed:
             self.bury(message, EXHAUSTED, deliveries, failed)
         else:
             self.ledger.forget(ident)
         return answered
+
+    def _sent(self, reply: Reply) -> Error | None:
+        """Publish one reply; return why it can never be published: that must not keep its neighbours back."""
+        try:
+            self.publish(reply.reply_to, [reply.sealed])
+        except Error as error:
+            if error.retriable:
+                raise
+            return error
+        return None
 
     def hopeless(self, deliveries: int) -> bool:
         """Return whether a message came so often that its jobs are given up without another try."""

@@ -110,6 +110,9 @@ class WorkerSettings(BaseSettings):
     )
     precision: Literal["auto", "f32", "bf16"] = "auto"
     threads: int = Field(default=0, ge=0, le=256, description="0: as many as the machine has")
+    max_payload_bytes: int = Field(
+        default=128 << 20, ge=1024, le=128 << 20, description="Larger packs of jobs become dead letters"
+    )
     max_attempts: int = Field(default=3, ge=1, le=100, description="Runs of a job before it ends as failed")
     context_tokens: int = Field(default=0, ge=0, description="Of a text's prompt and output; 0: the model's")
     cache_tokens: int = Field(default=0, ge=0, description="Of all texts on a GPU; 0: twice a context")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +24,15 @@ from ephemeralml.broker_config.redis.embedded import find_server
 from ephemeralml.producer.lab import POOL
 from ephemeralml.wire.errors import DeliveryError
 
+from ..servers.cut import line_to
 from ..servers.gcs import gcs_emulator
 from ..servers.moto import REGION, moto_server, settings_of
-from ..servers.pstest import pubsub_settings as pstest_settings
+from ..servers.pstest import pstest
+from ..servers.pstest import settings_of as pubsub_settings_of
+from .host import Host
+from .host_pubsub import PubsubHost
+from .host_redis import RedisHost
+from .host_sqs import SqsHost
 
 PASSWORD: Final = "a-secret-password"
 VISIBILITY_S: Final = 4.0
@@ -47,12 +55,14 @@ class Broker:
 
     :param environment: what a process needs to use it.
     :param stop: ends it, without warning where asked to. :param start: brings it back with what it has kept.
+    :param host: the broker's operator, for harm.
     """
 
     settings: BrokerSettings
     environment: dict[str, str]
     stop: Callable[[bool], None] | None = None
     start: Callable[[], None] | None = None
+    host: Callable[[random.Random], Host] | None = None
 
 
 def until(what: Callable[[], bool], seconds: float = 60) -> None:
@@ -109,7 +119,7 @@ def redis(folder: Path, appendfsync: str = "everysec") -> Iterator[Broker]:
 
     start()
     try:
-        yield Broker(settings, environment(settings), stop, start)
+        yield Broker(settings, environment(settings), stop, start, partial(RedisHost, settings))
     finally:
         for server in running:
             server.kill()
@@ -118,18 +128,18 @@ def redis(folder: Path, appendfsync: str = "everysec") -> Iterator[Broker]:
 
 @contextmanager
 def sqs(folder: Path) -> Iterator[Broker]:
-    """SQS and S3 by moto; slow, and the same calls."""
+    """SQS and S3 by moto, slow and with the same calls; an outage cuts the line to its queues."""
     bucket = "a-bucket"
-    with moto_server(folder) as server:
-        keys = {"access_key_id": SecretStr("key"), "secret_access_key": SecretStr("secret")}
+    with moto_server(folder) as server, line_to(server.address) as line:
         settings = settings_of(
-            server.url,
+            f"http://{line.address}",
             visibility_timeout_s=VISIBILITY_S,
             state_dir=folder,
             blob_url=f"s3://{bucket}",
             blob_endpoint=server.url,
             blob_region=REGION,
-            **{f"blob_{name}": value for name, value in keys.items()},
+            blob_access_key_id=SecretStr("key"),
+            blob_secret_access_key=SecretStr("secret"),
         )
         boto3.client(
             "s3",
@@ -139,16 +149,35 @@ def sqs(folder: Path) -> Iterator[Broker]:
             aws_secret_access_key="secret",
         ).create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         carrier_of(settings).create(settings, [POOL])
-        yield Broker(settings, environment(settings))
+        host = partial(SqsHost, settings, server.url)
+        yield Broker(settings, environment(settings), lambda _: line.cut(), line.mend, host)
 
 
 @contextmanager
 def pubsub(folder: Path) -> Iterator[Broker]:
-    """Pub/Sub by Google's own fake, Cloud Storage by an emulator."""
+    """Pub/Sub by Google's own fake, Cloud Storage by an emulator; an outage cuts the line to Pub/Sub."""
     bucket = "a-bucket"
     folder.mkdir(parents=True)
-    with pstest_settings(folder, [POOL]) as made, gcs_emulator(folder, bucket) as endpoint:
-        given = {name: getattr(made, name) for name in made.model_fields_set}
-        more = {"state_dir": folder, "blob_url": f"gs://{bucket}", "blob_endpoint": endpoint}
-        settings = BrokerSettings(**{**given, **more})
-        yield Broker(settings, environment(settings))
+    with (
+        pstest(folder, ack_deadline_s=int(VISIBILITY_S)) as server,
+        line_to(server.admin) as line,
+        gcs_emulator(folder, bucket) as endpoint,
+    ):
+        settings = pubsub_settings_of(
+            line.address,
+            visibility_timeout_s=VISIBILITY_S,
+            state_dir=folder,
+            blob_url=f"gs://{bucket}",
+            blob_endpoint=endpoint,
+        )
+        carrier_of(settings).create(settings, [POOL])
+        host = partial(PubsubHost, settings, server.admin)
+        yield Broker(settings, environment(settings), lambda _: line.cut(), line.mend, host)
+
+
+BROKERS: Final[dict[str, Callable[[Path], AbstractContextManager[Broker]]]] = {
+    "embedded": embedded,
+    "redis": redis,
+    "sqs": sqs,
+    "pubsub": pubsub,
+}

@@ -1,6 +1,6 @@
 """Chaos: jobs run while workers, broker and host do harm; an auditor counts at the end.
 
-Run by ``python -m tests.delivery.chaos [--seconds S] [--jobs N] [--seed N] [--out FILE]``.
+Run by ``python -m tests.delivery.chaos [--broker NAME] [--seconds S] [--jobs N] [--seed N] [--out FILE]``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ephemeralml.producer.client import Client
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.wire.errors import DeliveryError
 
-from . import brokers
 from .auditor import Findings, audit
+from .brokers import BROKERS
 from .faults import Chaos
 from .site import Site, laboratory, site
 
@@ -142,6 +142,7 @@ def main() -> int:
         description="jobs under faults; ends with 1 when anything was lost or double"
     )
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--broker", choices=("redis", "sqs", "pubsub"), default="redis")
     parser.add_argument("--jobs", type=int, default=400, help="jobs in each ticket")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--outage", type=float, default=30, help="longest outage of the broker, seconds")
@@ -151,7 +152,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, laboratory(Path(name)) as lab:
         folder = Path(name)
         with (
-            brokers.redis(folder / "broker") as broker,
+            BROKERS[options.broker](folder / "broker") as broker,
             site(lab, broker, folder / "site", **SETTINGS) as place,
         ):
             report = run(

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ephemeralml.producer.lab import Lab
 
-from . import brokers
-from .brokers import Broker
+from .brokers import BROKERS
 from .site import Site, laboratory, site
-
-BROKERS: dict[str, Callable[[Path], AbstractContextManager[Broker]]] = {
-    "embedded": brokers.embedded,
-    "redis": brokers.redis,
-    "sqs": brokers.sqs,
-    "pubsub": brokers.pubsub,
-}
 
 
 @pytest.fixture(autouse=True)

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from redis.exceptions import RedisError
-
 from .brokers import until
-from .host import Host
+from .host import HostGone
 from .nursery import Worker
 from .site import Site
 
@@ -38,7 +36,8 @@ class Chaos:
     fleet: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.host = Host(self.site.broker.settings, self.random)
+        assert self.site.broker.host is not None
+        self.host = self.site.broker.host(self.random)
         self._paused: list[tuple[float, Worker]] = []
 
     def start_fleet(self) -> None:
@@ -74,8 +73,8 @@ class Chaos:
         """Do one fault, and afterwards bring the fleet back to its size."""
         try:
             self.faults()[name]()
-        except (RedisError, OSError):
-            return  # the host found no broker to do it to
+        except HostGone:
+            return  # the host found no broker, or no queue, to do it to
         self.injected[name] += 1
         self.look_after()
 
@@ -151,7 +150,7 @@ class Chaos:
     def _emptied(self) -> bool:
         try:
             self.host.full(False)
-        except (RedisError, OSError):
+        except HostGone:
             return False
         return True
 

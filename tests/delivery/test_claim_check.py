@@ -17,8 +17,7 @@ from ephemeralml.wire.errors import MalformedError
 from ephemeralml.wire.job import MAX_JOB_BYTES
 from ephemeralml.wire.pack import PackReference, encode_message
 
-from .brokers import until
-from .conftest import BROKERS
+from .brokers import BROKERS, until
 from .site import CANARY, Site, site
 
 PATIENCE_S = 120

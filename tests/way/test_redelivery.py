@@ -31,7 +31,7 @@ from ephemeralml.wire.pack import (
 from ephemeralml.workers.job_task import JobTask
 from ephemeralml.workers.pipeline import Pipeline
 
-from .harness import POOL, Stand, run
+from .harness import POOL, Stand, item, run
 
 ITEMS = [InputItem(f"id-{i}", (f"text {i}",), {"kill": True} if i == 2 else {}) for i in range(5)]
 
@@ -341,3 +341,40 @@ def test_outcomes_of_given_up_jobs_name_the_job(stand: Stand) -> None:
     failed = [peek_outcome(reply.outcome) for reply in host.replies if reply.sealed is None]
     assert {outcome.status for outcome in failed} == {"failed"}
     assert {outcome.job_id.hex() for outcome in failed} <= set(host.ticket.jobs)
+
+
+@pytest.mark.parametrize("deliveries", [1, 2])
+def test_a_client_that_has_gone_keeps_nobody_elses_replies_back(stand: Stand, deliveries: int) -> None:
+    tickets = [stand.plan(item(name, name)) for name in ("gone", "here")]
+    packs = [pack for ticket in tickets for pack in ticket.pending_packs.values()]
+    jobs = [job for pack in packs for job in decode_jobs(pack)[1]]
+    sent: list[str] = []
+
+    def publish(reply_to: str, body: bytes) -> None:
+        if reply_to == tickets[0].head.reply_to:
+            raise DeliveryError("REPLY_QUEUE_GONE", "its client has deleted it", retriable=False)
+        sent.append(reply_to)
+
+    task = JobTask(stand.pipeline, stand.blobs, publish, 1 << 20)
+    message = encode_message(encode_jobs(POOL, jobs))
+    task(message, deliveries)
+    assert sent == [tickets[1].head.reply_to]
+    (letter,) = DeadLetters(stand.blobs, POOL).list()
+    assert (letter.code, letter.message) == ("REPLY_QUEUE_GONE", message)
+
+
+def test_a_payload_beyond_the_workers_limit_is_not_even_fetched(stand: Stand) -> None:
+    task = JobTask(stand.pipeline, stand.blobs, lambda *_: None, 1 << 20, max_payload=1000)
+    task(encode_message(PackReference(bytes(32), 1001)))
+    (letter,) = DeadLetters(stand.blobs, POOL).list()
+    assert letter.code == "PAYLOAD_TOO_LARGE"
+
+
+def test_an_answer_beyond_the_limit_ends_as_signed_failed(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ephemeralml.wire.job.MAX_RESPONSE_BYTES", 10)
+    ticket = stand.plan(item("much"))
+    (reply,) = stand.answer(ticket)
+    found = stand.judge(ticket, reply.sealed)
+    assert (found.status, found.code) == ("failed", "RESULT_TOO_LARGE")

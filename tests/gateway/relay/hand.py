@@ -40,7 +40,7 @@ from ephemeralml.wire.sealing import Sealed
 from ephemeralml.workers.identity import WorkerIdentity
 from ephemeralml.workers.seal_batch import SealBatch
 
-from ...delivery.host import Host
+from ...delivery.host_redis import RedisHost
 from ..uploads import POOL, SealedBatch
 
 ROOT = DevelopmentRoot.create()
@@ -133,7 +133,7 @@ class HandAtWork:
 
     def __init__(self, hand: Hand, settings: BrokerSettings, reply_to: str) -> None:
         self._hand, self._settings, self._reply_to = hand, settings, reply_to
-        self._host = Host(settings, random.Random(1))  # noqa: S311 - breaks nothing here
+        self._host = RedisHost(settings, random.Random(1))  # noqa: S311 - breaks nothing here
         self._publisher = ReplyPublisher(settings)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)

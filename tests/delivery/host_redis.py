@@ -1,0 +1,70 @@
+"""The host of a Redis broker."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from ephemeralml.broker_config import BrokerSettings
+from ephemeralml.broker_config.redis.client import redis_client
+from ephemeralml.broker_config.redis.lease import put
+
+from .host import HostGone, Taken
+
+
+class RedisHost:
+    """Has full rights on the broker, and no key.
+
+    :param random: decides what exactly is done.
+    """
+
+    def __init__(self, settings: BrokerSettings, random: random.Random) -> None:
+        self._settings = settings
+        self._random = random
+
+    def queues(self, kind: str) -> list[str]:
+        """Return the names of queues that hold messages: ``jobs.`` or ``reply.``."""
+        with self._client() as client:
+            return [name.decode() for name in client.scan_iter(match=f"{kind}*", count=1000)]
+
+    def take(self, kind: str, count: int) -> list[Taken]:
+        """Remove up to ``count`` messages and return them with the queues they lay in."""
+        taken: list[Taken] = []
+        queues = self.queues(kind)
+        with self._client() as client:
+            for queue in queues:
+                while len(taken) < count and (item := client.rpop(queue)) is not None:
+                    taken.append((queue, bytes(item)))
+        return taken
+
+    def put(self, messages: list[Taken]) -> None:
+        """Append messages to queues."""
+        with self._client() as client:
+            for queue, item in messages:
+                put(client, queue, item.decode("utf-8", "surrogateescape"))
+
+    def broken(self, item: bytes) -> bytes:
+        """Return a message with one character of its body changed, still of the right form."""
+        message = json.loads(item)
+        body = message["body"]
+        place = self._random.randrange(len(body))
+        other = "A" if body[place] != "A" else "B"
+        return json.dumps({**message, "body": body[:place] + other + body[place + 1 :]}).encode()
+
+    def full(self, on: bool) -> None:
+        """Let the server refuse every write for want of memory, or end that."""
+        with self._client() as client:
+            client.config_set("maxmemory", "1" if on else "0")
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        try:
+            with redis_client(self._settings) as client:
+                yield client
+        except (RedisError, OSError):
+            raise HostGone from None
