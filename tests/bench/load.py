@@ -1,9 +1,9 @@
 """Jobs per second and latency, beside a plain Celery task of the same payload on the same broker.
 
-Run by ``python -m tests.bench.load [--workers 1 2 4] [--jobs N] [--memory]``. The engine computes nothing, so
-what is measured is delivery, sealing and receipts. ``drain``: the queue is filled while the workers are
-stopped; then the time until the last reply lies in its queue (plain: until the last result lies in the
-backend). ``whole``: with the client sealing, submitting, collecting and verifying beside the workers on the
+Run by ``python -m tests.bench.load [--broker NAME] [--workers 1 2 4] [--jobs N] [--memory JOBS]``. The
+engine computes nothing, so what is measured is delivery, sealing and receipts. ``drain`` (Redis only): the queue
+is filled while the workers are stopped; then the time until the last reply lies in its queue (plain: until the
+last result lies in the backend). ``whole``: with the client sealing, submitting, collecting and verifying beside the workers on the
 same cores (plain: with the client submitting and fetching). Latency: one job after another.
 """
 
@@ -14,6 +14,7 @@ import base64
 import json
 import os
 import platform
+import secrets
 import signal
 import statistics
 import subprocess
@@ -35,7 +36,7 @@ from ephemeralml.producer.session import Session
 from ephemeralml.producer.ticket import Ticket
 
 from ..delivery import brokers
-from ..delivery.brokers import Broker
+from ..delivery.brokers import BROKERS, Broker
 from ..delivery.nursery import Worker
 from ..delivery.site import Site, laboratory, site
 
@@ -44,7 +45,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 TEXT: Final = "x" * 1700
 PAYLOAD: Final = base64.b64encode(os.urandom(2048)).decode()
 CONCURRENCY: Final = "2"
-LATENCY_JOBS: Final = 200
+LATENCY_JOBS: Final = 100
 PATIENCE_S: Final = 300
 
 
@@ -93,18 +94,19 @@ class Sealed:
     """Sealed jobs through our client and workers."""
 
     def __init__(self, place: Site, pack_jobs: int) -> None:
-        self.place, self.pack_jobs, self.count = place, pack_jobs, 0
+        self.place, self.pack_jobs = place, pack_jobs
         self.client: Client = place.client()
 
     def plan(self, jobs: int) -> Ticket:
         """Seal jobs."""
-        self.count += 1
         items = [InputItem(str(number), (TEXT,)) for number in range(jobs)]
-        path = self.place.folder / f"load-{self.pack_jobs}-{self.count}.ticket"
+        path = self.place.folder / f"load-{secrets.token_hex(4)}.ticket"
         return self.client.plan(self.client.trust_pool(POOL), items, path, pack_jobs=self.pack_jobs)
 
-    def drain(self, jobs: int, workers: list[Worker]) -> float:
-        """Return jobs per second from the first message taken to the last reply."""
+    def drain(self, jobs: int, workers: list[Worker]) -> float | None:
+        """Return jobs per second from the first message taken to the last reply; on Redis only."""
+        if self.place.broker.settings.profile != "redis":
+            return None
         with self.plan(jobs) as ticket:
             messages = len(ticket.pending_packs)
             with stopped([worker.pid for worker in workers]):
@@ -138,12 +140,41 @@ class Sealed:
 # --------------------------------------------------------------------------------- plain
 
 
+def plain_environment(broker: Broker, results: str) -> dict[str, str]:
+    """Return where the plain task's messages and results go: Celery's own ways on the same servers.
+
+    :param results: a Redis for the results of Pub/Sub, which brings no result backend of its own.
+    """
+    settings = broker.settings
+    if settings.profile == "redis":
+        return {"PLAIN_BROKER": settings.url, "PLAIN_BACKEND": settings.url.rsplit("/", 1)[0] + "/1"}
+    if settings.profile == "pubsub":
+        os.environ["PUBSUB_EMULATOR_HOST"] = settings.pubsub_endpoint
+        return {"PLAIN_BROKER": "gcpubsub://projects/plain", "PLAIN_BACKEND": results}
+    address = str(settings.blob_endpoint)
+    options = {"is_secure": False, "region": settings.blob_region, "wait_time_seconds": 1}
+    config = {
+        "s3_access_key_id": "key",
+        "s3_secret_access_key": "secret",
+        "s3_bucket": "a-bucket",
+        "s3_region": settings.blob_region,
+        "s3_endpoint_url": address,
+    }
+    return {
+        "PLAIN_BROKER": f"sqs://key:secret@{address.removeprefix('http://')}//",
+        "PLAIN_BACKEND": "s3",
+        "PLAIN_OPTIONS": json.dumps(
+            {"is_secure": False, "region": settings.blob_region, "wait_time_seconds": 1}
+        ),
+        "PLAIN_CONFIG": json.dumps(config),
+    }
+
+
 class Plain:
     """A plain Celery task."""
 
-    def __init__(self, broker: Broker) -> None:
-        url = broker.settings.url
-        os.environ |= {"PLAIN_BROKER": url, "PLAIN_BACKEND": url.rsplit("/", 1)[0] + "/1"}
+    def __init__(self, broker: Broker, results: str) -> None:
+        os.environ |= plain_environment(broker, results)
         from .plain import app, echo
 
         self.app, self.echo, self.broker = app, echo, broker
@@ -169,8 +200,10 @@ class Plain:
         for process in self.processes:
             process.wait(60)
 
-    def drain(self, jobs: int, pids: list[int]) -> float:
-        """Return tasks per second from the first message taken to the last result."""
+    def drain(self, jobs: int, pids: list[int]) -> float | None:
+        """Return tasks per second from the first message taken to the last result; on Redis only."""
+        if self.broker.settings.profile != "redis":
+            return None
         with redis_client(self.broker.settings) as client:
             backend: Any = type(client)(
                 connection_pool=type(client.connection_pool)(
@@ -206,15 +239,14 @@ class Plain:
 # ---------------------------------------------------------------------------------- runs
 
 
-def measure(place: Site, workers: int, jobs: int) -> list[Row]:
+def measure(place: Site, workers: int, jobs: int, results: str) -> Iterator[Row]:
     """Measure plain and sealed with so many workers."""
-    rows = []
-    plain = Plain(place.broker)
+    plain = Plain(place.broker, results)
     pids = plain.start(workers)
     row = Row("plain Celery", workers, plain.drain(jobs, pids), plain.whole(jobs))
     row.p50_ms, row.p99_ms = plain.latency()
-    rows.append(row)
     plain.end()
+    yield row
     ours = [place.worker("--concurrency", CONCURRENCY) for _ in range(workers)]
     for worker in ours:
         worker.ready()
@@ -224,11 +256,10 @@ def measure(place: Site, workers: int, jobs: int) -> list[Row]:
         row = Row(f"sealed, packs of {pack_jobs}", workers, sealed.drain(count, ours), sealed.whole(count))
         if pack_jobs == 1:
             row.p50_ms, row.p99_ms = sealed.latency()
-        rows.append(row)
+        yield row
     for worker in ours:
         worker.signal(signal.SIGTERM)
         worker.ended()
-    return rows
 
 
 def memory(place: Site, jobs: int) -> list[tuple[int, float, float]]:
@@ -263,7 +294,7 @@ def table(rows: list[Row]) -> str:
         cells = [row.what, str(row.workers)]
         for name in ("drain", "whole"):
             value, beside = getattr(row, name), getattr(plain, name)
-            cells += [f"{value:,.0f}", f"{value / beside:.2f}"]
+            cells += ["", ""] if value is None else [f"{value:,.0f}", f"{value / beside:.2f}"]
         cells += ["" if value is None else f"{value:.1f}" for value in (row.p50_ms, row.p99_ms)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -272,6 +303,7 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--broker", choices=("redis", "sqs", "pubsub"), default="redis")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--jobs", type=int, default=2000, help="messages in each measurement")
     parser.add_argument(
@@ -282,19 +314,28 @@ def main() -> None:
     points: list[tuple[int, float, float]] = []
     with tempfile.TemporaryDirectory() as name, laboratory(Path(name)) as lab:
         folder = Path(name)
-        with brokers.redis(folder / "broker") as broker, site(lab, broker, folder / "site") as place:
+        with (
+            BROKERS[options.broker](folder / "broker") as broker,
+            brokers.redis(folder / "results") as backend,
+            site(lab, broker, folder / "site") as place,
+        ):
             if options.memory:
                 points = memory(place, options.memory)
             else:
                 for workers in options.workers:
-                    rows += measure(place, workers, options.jobs)
+                    for row in measure(place, workers, options.jobs, backend.settings.url):
+                        rows.append(row)
+                        print(
+                            f"{row.what}, {workers} worker(s): {row.drain or 0:,.0f} {row.whole:,.0f}",
+                            flush=True,
+                        )
     about = f"{platform.machine()}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
     if rows:
         print(table(rows))
     print(f"\n{about}, {datetime.now(UTC):%Y-%m-%d}")
     results = ROOT / "bench-results"
     results.mkdir(exist_ok=True)
-    kind = "memory" if points else "load"
+    kind = "memory" if points else f"load-{options.broker}"
     kept = {"about": about, "rows": [asdict(row) for row in rows], "memory": points}
     (results / f"{kind}.json").write_text(json.dumps(kept, indent=2) + "\n")
 
