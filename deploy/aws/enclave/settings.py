@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Writes ``bridge.json`` of one fleet: which hosts its enclaves reach, and what the worker is told.
+
+    settings.py fleet.env > bridge.json
+
+``fleet.env`` holds ``NAME=value`` lines, all of ``EPHEMERALML_…`` and ``AWS_REGION``; they become part
+of the image and of its measurements, so nothing in it is secret and nobody outside can change it.
+The vsock ports are those of deploy/aws/host/proxies/.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+PARENT_CID = 3  # AWS Nitro Enclaves User Guide, "Nitro Enclaves concepts": the parent is always 3
+CONTROL = "vsock:9000"
+STATUS_PORT = 9464
+LINE = re.compile(r"(EPHEMERALML_[A-Z0-9_]+|AWS_REGION)=([\x20-\x7e]*)")
+#: What names a secret, and so must never lie in an image that anybody may read.
+SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|ACCESS_KEY")
+
+
+def forwards(region: str, bucket: str) -> list[dict[str, object]]:
+    """Return the enclave's ways out, one loopback address each, and the way in to its status."""
+    s3 = f"s3.{region}.amazonaws.com"
+    hosts: list[tuple[str, int, list[str]]] = [
+        ("127.0.0.11:443", 8001, [f"kms.{region}.amazonaws.com"]),
+        ("127.0.0.12:443", 8002, [f"sqs.{region}.amazonaws.com"]),
+        ("127.0.0.13:443", 8003, [s3, f"{bucket}.{s3}"]),
+        ("169.254.169.254:80", 8004, []),
+    ]
+    out: list[dict[str, object]] = [
+        {"listen": f"tcp:{address}", "to": f"vsock:{PARENT_CID}:{port}", "names": names}
+        for address, port, names in hosts
+    ]
+    return [*out, {"listen": f"vsock:{STATUS_PORT}", "to": f"tcp:127.0.0.1:{STATUS_PORT}"}]
+
+
+def read_env(text: str) -> dict[str, str]:
+    """Return the settings of a file; ValueError for anything that is not one."""
+    found = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise ValueError(f"line {number} is not EPHEMERALML_NAME=value or AWS_REGION=value")
+        if SECRET.search(match[1]):
+            raise ValueError(f"line {number} holds a secret: credentials come from the instance's role")
+        found[match[1]] = match[2]
+    return found
+
+
+def config(settings: dict[str, str]) -> dict[str, object]:
+    """Return the configuration of ``bridge.py run``."""
+    region = settings.get("AWS_REGION", "")
+    if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", region):
+        raise ValueError("AWS_REGION is missing or not a region")
+    blobs = re.fullmatch(
+        r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?", settings.get("EPHEMERALML_BLOB_URL", "")
+    )
+    if blobs is None:
+        raise ValueError("EPHEMERALML_BLOB_URL is s3://bucket/prefix")
+    told = {
+        **settings,
+        "EPHEMERALML_PROFILE": "sqs",
+        "EPHEMERALML_SQS_REGION": region,
+        "EPHEMERALML_BLOB_REGION": region,
+        "EPHEMERALML_WORKER_PLATFORM": "nitro",
+        "EPHEMERALML_WORKER_KMS_REGION": region,
+        "EPHEMERALML_WORKER_KMS_INSTANCE_METADATA": "http://169.254.169.254",
+        "EPHEMERALML_WORKER_POLICY": "/etc/ephemeralml/policy.bundle",
+        "EPHEMERALML_WORKER_STATUS": f"127.0.0.1:{STATUS_PORT}",
+        "EPHEMERALML_LOG": "json",
+    }
+    for name in (
+        "EPHEMERALML_WORKER_POOL",
+        "EPHEMERALML_WORKER_POLICY_ROOT",
+        "EPHEMERALML_WORKER_MODEL_SIGNER",
+    ):
+        if not told.get(name):
+            raise ValueError(f"{name} is missing")
+    return {
+        "forwards": forwards(region, blobs[1]),
+        "control": CONTROL,
+        "command": ["env", *(f"{name}={told[name]}" for name in sorted(told)), "ephemeralml", "worker"],
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print the configuration; 64 where the settings are wrong."""
+    if len(arguments) != 1:
+        print("usage: settings.py fleet.env > bridge.json", file=sys.stderr)
+        return 64
+    try:
+        print(json.dumps(config(read_env(Path(arguments[0]).read_text("ascii"))), indent=2))
+    except (ValueError, OSError) as error:
+        print(f"settings: {error}", file=sys.stderr)
+        return 64
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
