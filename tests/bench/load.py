@@ -1,10 +1,11 @@
 """Jobs per second and latency, beside a plain Celery task of the same payload on the same broker.
 
 Run by ``python -m tests.bench.load [--broker NAME] [--workers 1 2 4] [--jobs N] [--memory JOBS]``. The
-engine computes nothing, so what is measured is delivery, sealing and receipts. ``drain`` (Redis only): the queue
-is filled while the workers are stopped; then the time until the last reply lies in its queue (plain: until the
-last result lies in the backend). ``whole``: with the client sealing, submitting, collecting and verifying beside the workers on the
-same cores (plain: with the client submitting and fetching). Latency: one job after another.
+engine computes nothing, so what is measured is delivery, sealing and receipts. ``drain`` (Redis only): the
+queue is filled while the workers are stopped; then the time until the last reply lies in its queue (plain:
+until the last result lies in the backend). ``whole``: with the client sealing, submitting, collecting and
+verifying beside the workers on the same cores (plain: with the client submitting and fetching). Latency: one
+job after another.
 """
 
 from __future__ import annotations
@@ -163,9 +164,7 @@ def plain_environment(broker: Broker, results: str) -> dict[str, str]:
     return {
         "PLAIN_BROKER": f"sqs://key:secret@{address.removeprefix('http://')}//",
         "PLAIN_BACKEND": "s3",
-        "PLAIN_OPTIONS": json.dumps(
-            {"is_secure": False, "region": settings.blob_region, "wait_time_seconds": 1}
-        ),
+        "PLAIN_OPTIONS": json.dumps(options),
         "PLAIN_CONFIG": json.dumps(config),
     }
 
