@@ -13,7 +13,13 @@ from .conftest import Site
 from .uploads import NOW, SealedBatch, answer
 
 #: Routes that need no key, because they say nothing of anybody.
-OPEN = {("GET", "/healthz"), ("GET", "/readyz")}
+OPEN = {
+    ("GET", "/healthz"),
+    ("GET", "/readyz"),
+    ("GET", "/console"),
+    ("GET", "/console/"),
+    ("GET", "/console/{name}"),
+}
 #: Routes and the scope that they need; a route that is missing here fails the tests.
 SCOPES = {
     ("POST", "/v1/batches"): "write",
@@ -30,6 +36,7 @@ SCOPES = {
     ("GET", "/v1/fleet"): "read",
     ("GET", "/v1/blobs"): "read",
     ("GET", "/v1/blobs/{blob:path}"): "read",
+    ("GET", "/v1/dead-letters"): "admin",
     ("POST", "/v1/webhooks"): "write",
     ("GET", "/v1/webhooks"): "read",
     ("GET", "/v1/webhooks/{name}"): "read",

@@ -21,7 +21,7 @@ from ..webhooks import api as webhook_routes
 from ..webhooks.keys import Master
 from ..webhooks.settings import WebhookSettings
 from . import batches as batch_routes
-from . import health, pools, problems, streams
+from . import console, dead_letters, health, pools, problems, streams
 from .context import Gateway
 from .log import RequestLog
 from .problems import LOG, Problem
@@ -70,7 +70,7 @@ def make_app(
     app.state.webhooks = webhooks
     app.state.uploads = asyncio.Semaphore(settings.max_uploads)
     problems.install(app)
-    for module in (batch_routes, streams, pools, webhook_routes, health):
+    for module in (batch_routes, streams, pools, dead_letters, webhook_routes, health, console):
         app.include_router(module.router)
     app.add_middleware(RequestLog)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
