@@ -19,6 +19,8 @@ from .form import unpacked
 from .leases import Leases
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
+#: How often a full puller looks whether there is room.
+LOOK_SECONDS: Final = 0.25
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -94,10 +96,13 @@ class Puller:
         while True:
             try:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._stopped or self._room() > 0)
+                    # Celery makes room without a word where a task is left unfinished: look anyway.
+                    self._changed.wait_for(lambda: self._stopped or self._room() > 0, LOOK_SECONDS)
                     room = self._room()
-                if not self._begin(room):
+                if self._stopped or (room > 0 and not self._begin(room)):
                     return
+                if room <= 0:
+                    continue
                 self._receive(pulled(self._call))
                 self._worked()
             except Waited:

@@ -14,6 +14,7 @@ import threading
 from time import monotonic
 from typing import Any, Final
 
+from celery.worker import state
 from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from ...wire.errors import DeliveryError
@@ -27,6 +28,8 @@ from .replies import GONE
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
 SCHEME: Final = "pubsub"
+#: How often a wait looks whether the worker was told to stop.
+LOOK_SECONDS: Final = 0.25
 
 
 class LeaseQoS(virtual.QoS):
@@ -130,6 +133,8 @@ class Channel(virtual.Channel):
         return pulled or self.qos.holds(tag)
 
     def _room(self) -> int:
+        if stopping():
+            return 0
         most = self.qos.can_consume_max_estimate()
         return (MAX_PULLED if most is None else most) - self.waiting
 
@@ -180,14 +185,14 @@ class Transport(virtual.Transport):
         :raises TimeoutError: none came. :raises Lost, DeliveryError: none can come, but to a worker.
         :raises SystemExit: none will ever come to this worker.
         """
-        end = None if timeout is None else monotonic() + timeout
-        while not any(channel.deliver_one() for channel in list(self.channels)):
+        end = math.inf if timeout is None else monotonic() + timeout
+        while stopping() or not any(channel.deliver_one() for channel in list(self.channels)):
             self._check()
-            left = None if end is None else end - monotonic()
-            if left is not None and left <= 0:
+            left = end - monotonic()
+            if left <= 0 or stopping():
                 raise TimeoutError
             with self.changed:
-                self.changed.wait_for(self._something, left)
+                self.changed.wait_for(self._something, min(left, LOOK_SECONDS))
 
     def _something(self) -> bool:
         return any(channel.waiting or channel.broken(math.inf) for channel in list(self.channels))
@@ -213,6 +218,12 @@ def publish(settings: BrokerSettings, queue: str, data: bytes, attributes: dict[
             raise GONE.missed(topic) from None
         raise
     GONE.found(topic)
+
+
+def stopping() -> bool:
+    """Return whether this process is a worker that was told to stop: it takes no more."""
+    # Celery's flags hold an exit status, and 0 is one.
+    return any(flag is not None and flag is not False for flag in (state.should_stop, state.should_terminate))
 
 
 def _leave(error: Exception) -> SystemExit:
