@@ -21,6 +21,8 @@ from .leases import Leases
 LOG: Final = logging.getLogger("ephemeralml.broker")
 #: How often a full puller looks whether there is room.
 LOOK_SECONDS: Final = 0.25
+#: How long a stop waits for the end of a pull that was cancelled.
+STOP_SECONDS: Final = 2.0
 PAUSES: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -89,6 +91,7 @@ class Puller:
             left = list(self._arrived)
             self._arrived.clear()
             self._changed.notify_all()
+        self._thread.join(STOP_SECONDS)  # so that what still came is given back before the leases close
         for message in left:
             self._leases.give_back(message["properties"]["delivery_tag"])
 
