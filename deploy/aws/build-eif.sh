@@ -1,28 +1,27 @@
 #!/bin/sh
 # Builds the enclave image of one fleet and records its measurements.
 #
-#   deploy/aws/build-eif.sh WORKER_IMAGE@sha256:… fleet.env policy.bundle OUT [SIGNING_KEY CERTIFICATE]
+#   deploy/aws/build-eif.sh WORKER_IMAGE@sha256:… fleet.env OUT [SIGNING_KEY CERTIFICATE]
 #
 # Needs docker and nitro-cli (an EC2 instance with aws-nitro-enclaves-cli; it needs not be an enclave's
-# parent). OUT receives worker.eif, worker.eif.sha256, measurements.json and policy.json.
+# parent). OUT receives worker.eif, worker.eif.sha256 and measurements.json.
 set -eu
 case "${1-}" in *@sha256:????????????????????????????????????????????????????????????????) ;; *)
   echo "the worker's image is named by its digest: NAME@sha256:…" >&2; exit 64 ;; esac
-[ "$#" -eq 4 ] || [ "$#" -eq 6 ] || { sed -n 2,8p "$0" >&2; exit 64; }
+[ "$#" -eq 3 ] || [ "$#" -eq 5 ] || { sed -n 2,8p "$0" >&2; exit 64; }
 here=$(cd "$(dirname "$0")" && pwd)
-worker=$1 settings=$2 policy=$3 out=$4
+worker=$1 settings=$2 out=$3
 [ -e "$out" ] && { echo "OUT is there already: a measurement is never overwritten" >&2; exit 73; }
 mkdir -p "$out/context"
 python3 "$here/enclave/settings.py" "$settings" > "$out/context/bridge.json"
 cp "$here/enclave/bridge.py" "$here/enclave/Dockerfile" "$out/context/"
-cp "$policy" "$out/context/policy.bundle"
 # Times of files are measured with them: all are the same, so that two builds give one measurement.
 : "${SOURCE_DATE_EPOCH:=0}"; export SOURCE_DATE_EPOCH
 find "$out/context" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 docker build --build-arg "WORKER=$worker" --tag "ephemeralml-fleet:build" "$out/context"
-if [ "$#" -eq 6 ]; then
+if [ "$#" -eq 5 ]; then
   nitro-cli build-enclave --docker-uri ephemeralml-fleet:build --output-file "$out/worker.eif" \
-    --private-key "$5" --signing-certificate "$6" > "$out/nitro-cli.json"
+    --private-key "$4" --signing-certificate "$5" > "$out/nitro-cli.json"
 else
   nitro-cli build-enclave --docker-uri ephemeralml-fleet:build --output-file "$out/worker.eif" > "$out/nitro-cli.json"
 fi

@@ -6,8 +6,9 @@ which this forwards over vsock to the parent's ``vsock-proxy``. It carries bytes
 TLS begins in the worker and ends at the service. The standard library alone, Python 3.9 or newer,
 because it also runs on the parent and is measured in every image.
 
-``bridge.py run FILE`` (enclave): loopback up, names into /etc/hosts, forwards, control, the worker.
+``bridge.py run FILE`` (enclave): loopback up, names into /etc/hosts, forwards, policy, control, the worker.
 ``bridge.py forward LISTEN TO`` (anywhere): one forward until SIGTERM.
+``bridge.py serve LISTEN FILE`` (parent): gives every connection the file as it is now: the policy.
 ``bridge.py ask CONTROL drain|watch`` (parent): ask an enclave; prints the worker's exit status.
 
 Addresses: ``tcp:127.0.0.10:443``, ``unix:/path``, ``vsock:CID:PORT``; ``vsock:PORT`` to listen.
@@ -31,6 +32,9 @@ MAX_CONNECTIONS = 256
 PIECE_BYTES = 64 << 10
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONFIG_BYTES = 64 << 10
+MAX_POLICY_BYTES = 1 << 20
+POLICY_POLL_S = 30.0
+POLICY_START_TRIES = 60
 # linux/if.h and linux/sockios.h
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, IFF_UP, IFF_RUNNING = 0x8913, 0x8914, 0x8916, 0x1, 0x40
 #: Where AWS's libraries ask for the instance's credentials: lo takes it, so that Host is right.
@@ -163,14 +167,69 @@ async def ask(address: str, word: str) -> int:
     return abs(int(line[1])) if len(line) == 2 and line[0] == b"ended" else 1
 
 
+async def fetch_policy(source: str, to: Path) -> None:
+    """Fetch the policy bundle and put it in place whole.
+
+    A policy names the image that this is part of, so it cannot lie in it. It comes from the parent,
+    whom nobody trusts: the worker checks its signature against the policy root, which is measured.
+    """
+    reader, writer = await connect(source)
+    try:
+        data = b""
+        while piece := await reader.read(PIECE_BYTES):
+            data += piece
+            if len(data) > MAX_POLICY_BYTES:
+                raise BadAddress("the policy is too large")
+    finally:
+        await _close(writer)
+    if not data or (to.exists() and to.read_bytes() == data):
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    draft = to.with_name(to.name + ".new")
+    draft.write_bytes(data)
+    draft.replace(to)
+
+
+async def keep_policy(source: str, to: Path) -> None:
+    """Fetch the policy again and again; one that does not come leaves the last, until that has ended."""
+    while True:
+        await asyncio.sleep(POLICY_POLL_S)
+        with contextlib.suppress(OSError, BadAddress):
+            await fetch_policy(source, to)
+
+
+async def first_policy(source: str, to: Path) -> None:
+    """Fetch the policy before the worker starts; the parent may be slower than the enclave."""
+    for _ in range(POLICY_START_TRIES):
+        with contextlib.suppress(OSError, BadAddress):
+            await fetch_policy(source, to)
+        if to.exists():
+            return
+        await asyncio.sleep(1)
+    raise TimeoutError
+
+
+async def serve(listen: str, file: str) -> asyncio.AbstractServer:
+    """Give every connection the file as it is now."""
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(Path(file).read_bytes())
+            await writer.drain()
+        await _close(writer)
+
+    return await asyncio.start_server(answer, sock=listening(listen), limit=64)
+
+
 def read_config(path: str) -> dict[str, Any]:
     """Return an enclave's configuration: ``forwards``, ``control`` and ``command``, nothing else."""
     data = Path(path).read_bytes()
     if len(data) > MAX_CONFIG_BYTES:
         raise BadAddress("the configuration is too large")
     config = json.loads(data)
-    if not isinstance(config, dict) or config.keys() != {"forwards", "control", "command"}:
-        raise BadAddress("a configuration has forwards, control and command")
+    if not isinstance(config, dict) or config.keys() != {"forwards", "control", "command", "policy"}:
+        raise BadAddress("a configuration has forwards, control, command and policy")
+    parse(config["policy"]["from"])
     for one in config["forwards"]:
         if not {"listen", "to"} <= one.keys() <= {"listen", "to", "names"}:
             raise BadAddress("a forward has listen, to and names")
@@ -204,12 +263,16 @@ def loopback_up() -> None:
 async def supervise(config: dict[str, Any]) -> int:
     """Start the forwards, the worker and its control; return the worker's exit status."""
     servers = [await forward(one["listen"], one["to"]) for one in config["forwards"]]
+    source, to = config["policy"]["from"], Path(config["policy"]["to"])
+    await first_policy(source, to)
+    keeper = asyncio.create_task(keep_policy(source, to))
     worker = await asyncio.create_subprocess_exec(*config["command"])
     servers.append(await control(config["control"], worker))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _pass_on, worker)
     status = await worker.wait()
+    keeper.cancel()
     for server in servers:
         server.close()
     await asyncio.sleep(0.2)  # so that who waits at the control hears the status
@@ -221,8 +284,8 @@ def _pass_on(worker: asyncio.subprocess.Process) -> None:
         worker.send_signal(signal.SIGTERM)
 
 
-async def _forward_until_told(listen: str, to: str) -> int:
-    server = await forward(listen, to)
+async def _until_told(starting: Coroutine[Any, Any, asyncio.AbstractServer]) -> int:
+    server = await starting
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -241,11 +304,16 @@ def _action(arguments: list[str]) -> Coroutine[Any, Any, int]:
         return supervise(config)
     if len(arguments) == 3 and arguments[0] == "forward":
         parse(arguments[1]), parse(arguments[2])
-        return _forward_until_told(arguments[1], arguments[2])
+        return _until_told(forward(arguments[1], arguments[2]))
+    if len(arguments) == 3 and arguments[0] == "serve":
+        parse(arguments[1])
+        return _until_told(serve(arguments[1], arguments[2]))
     if len(arguments) == 3 and arguments[0] == "ask" and arguments[2] in ("drain", "watch"):
         parse(arguments[1])
         return ask(arguments[1], arguments[2])
-    raise BadAddress("usage: bridge.py run FILE | forward LISTEN TO | ask CONTROL drain|watch")
+    raise BadAddress(
+        "usage: bridge.py run FILE | forward LISTEN TO | serve LISTEN FILE | ask CONTROL drain|watch"
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 PARENT_CID = 3  # AWS Nitro Enclaves User Guide, "Nitro Enclaves concepts": the parent is always 3
 CONTROL = "vsock:9000"
 STATUS_PORT = 9464
+POLICY_PORT, POLICY = 8005, "/run/ephemeralml/policy.bundle"
 LINE = re.compile(r"(EPHEMERALML_[A-Z0-9_]+|AWS_REGION)=([\x20-\x7e]*)")
 #: What names a secret, and so must never lie in an image that anybody may read.
 SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|ACCESS_KEY")
@@ -72,7 +73,8 @@ def config(settings: dict[str, str]) -> dict[str, object]:
         "EPHEMERALML_WORKER_PLATFORM": "nitro",
         "EPHEMERALML_WORKER_KMS_REGION": region,
         "EPHEMERALML_WORKER_KMS_INSTANCE_METADATA": "http://169.254.169.254",
-        "EPHEMERALML_WORKER_POLICY": "/etc/ephemeralml/policy.bundle",
+        "EPHEMERALML_WORKER_POLICY": POLICY,
+        "EPHEMERALML_WORKER_POLICY_MEMORY": "/run/ephemeralml/policy.memory",
         "EPHEMERALML_WORKER_STATUS": f"127.0.0.1:{STATUS_PORT}",
         "EPHEMERALML_LOG": "json",
     }
@@ -86,6 +88,7 @@ def config(settings: dict[str, str]) -> dict[str, object]:
     return {
         "forwards": forwards(region, blobs[1]),
         "control": CONTROL,
+        "policy": {"from": f"vsock:{PARENT_CID}:{POLICY_PORT}", "to": POLICY},
         "command": ["env", *(f"{name}={told[name]}" for name in sorted(told)), "ephemeralml", "worker"],
     }
 

@@ -4,8 +4,11 @@
 ``host.py run``    starts the enclave and ends as its worker ends; SIGTERM drains it first.
 ``host.py guard``  waits until Auto Scaling or Spot takes the instance away, drains, lets it go.
 
-Environment of ``guard``: AUTO_SCALING_GROUP, LIFECYCLE_HOOK, AWS_REGION. The standard library, the
-AWS CLI and nitro-cli; Python 3.9 or newer. The parent is not trusted: nothing here sees a key or a job.
+``host.py policy`` fetches the signed policy bundle again and again, for the enclave to fetch from here.
+
+Environment of ``guard``: AUTO_SCALING_GROUP, LIFECYCLE_HOOK, AWS_REGION; of ``policy``: POLICY_URL,
+AWS_REGION. The standard library, the AWS CLI and nitro-cli; Python 3.9 or newer. The parent is not
+trusted: nothing here sees a key or a job.
 
 Sources: Amazon EC2 Auto Scaling User Guide, "Retrieve the target lifecycle state through instance
 metadata" and "Complete a lifecycle action"; Amazon EC2 User Guide, "Spot Instance interruption notices".
@@ -31,6 +34,7 @@ CONTROL = os.environ.get("EPHEMERALML_HOST_CONTROL", "vsock:16:9000")
 POLL_S = float(os.environ.get("EPHEMERALML_HOST_POLL_SECONDS", "5"))
 START_TIMEOUT_S = 120
 HEARTBEAT_S = 60
+POLICY_POLL_S = 60
 TOKEN_S = 300
 TERMINATED = "Terminated"
 
@@ -107,6 +111,17 @@ def guard() -> int:
     return _lifecycle("complete-lifecycle-action", instance, "--lifecycle-action-result", "CONTINUE")
 
 
+def policy() -> int:
+    """Keep the policy bundle beside the enclave; what it says is checked inside, by its signature."""
+    file = Path(os.environ.get("EPHEMERALML_HOST_POLICY", "/var/lib/ephemeralml/policy.bundle"))
+    draft = file.with_name(file.name + ".new")
+    while True:
+        command = ["aws", "s3", "cp", "--only-show-errors", "--region", os.environ["AWS_REGION"]]
+        if subprocess.run([*command, os.environ["POLICY_URL"], str(draft)], check=False).returncode == 0:
+            draft.replace(file)
+        time.sleep(POLICY_POLL_S)
+
+
 def _lifecycle(action: str, instance: str, *more: str) -> int:
     wanted = ("AUTO_SCALING_GROUP", "LIFECYCLE_HOOK", "AWS_REGION")
     group, hook, region = (os.environ[name] for name in wanted)
@@ -121,7 +136,9 @@ def main(arguments: list[str]) -> int:
         return run()
     if arguments == ["guard"]:
         return guard()
-    print("usage: host.py run | guard", file=sys.stderr)
+    if arguments == ["policy"]:
+        return policy()
+    print("usage: host.py run | guard | policy", file=sys.stderr)
     return 64
 
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Puts the parent's files in place and starts what is to run; run as root from the unpacked host.tar.gz.
-#   install.sh REGION AUTO_SCALING_GROUP LIFECYCLE_HOOK
+#   install.sh REGION AUTO_SCALING_GROUP LIFECYCLE_HOOK POLICY_URL
 set -eu
-[ "$#" -eq 3 ] || { sed -n 2,3p "$0" >&2; exit 64; }
+[ "$#" -eq 4 ] || { sed -n 2,3p "$0" >&2; exit 64; }
 install -D -m 0644 allocator.yaml /etc/nitro_enclaves/allocator.yaml
 install -D -m 0644 enclave.json /etc/ephemeralml/enclave.json
 install -D -m 0755 host.py /opt/ephemeralml/host.py
@@ -12,9 +12,10 @@ sed "s/REGION/$1/" vsock-proxy.yaml > /etc/ephemeralml/vsock-proxy.yaml
 for one in kms sqs s3 metadata; do
   sed "s/\.REGION\./.$1./" "proxies/$one.env" > "/etc/ephemeralml/proxies/$one.env"
 done
-printf 'AWS_REGION=%s\nAUTO_SCALING_GROUP=%s\nLIFECYCLE_HOOK=%s\n' "$1" "$2" "$3" > /etc/ephemeralml/fleet.env
+printf 'AWS_REGION=%s\nAUTO_SCALING_GROUP=%s\nLIFECYCLE_HOOK=%s\nPOLICY_URL=%s\n' "$1" "$2" "$3" "$4" > /etc/ephemeralml/fleet.env
 install -m 0644 systemd/*.service /etc/systemd/system/
 systemctl daemon-reload
 systemctl enable --now nitro-enclaves-allocator.service
 for one in kms sqs s3 metadata; do systemctl enable --now "ephemeralml-proxy@$one.service"; done
+systemctl enable --now ephemeralml-policy.service ephemeralml-policy-door.service
 systemctl enable --now ephemeralml-enclave.service ephemeralml-drain.service

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,13 @@ def exchange(family: int, address: Any, data: bytes) -> bytes:
     with socket.socket(family, socket.SOCK_STREAM) as one:
         one.settimeout(20)
         one.connect(address)
-        sender = threading.Thread(target=lambda: (one.sendall(data), one.shutdown(socket.SHUT_WR)))
+
+        def say() -> None:
+            with suppress(OSError):
+                one.sendall(data)
+                one.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=say)
         sender.start()
         got = b""
         while piece := one.recv(65_536):
@@ -99,10 +105,8 @@ def test_two_bridges_as_enclave_and_parent_have_them(tmp_path: Path) -> None:
 
 def test_where_nobody_listens_the_connection_ends_and_the_bridge_goes_on(tmp_path: Path) -> None:
     with forwarding(f"unix:{tmp_path}/near", f"unix:{tmp_path}/far"):
-        try:
+        with suppress(OSError):  # closed before all was said
             assert exchange(socket.AF_UNIX, f"{tmp_path}/near", b"x") == b""
-        except OSError:
-            pass  # closed before all was said
         with echo(tmp_path / "far"):
             assert exchange(socket.AF_UNIX, f"{tmp_path}/near", b"xy") == b"yx"
 
@@ -143,7 +147,10 @@ WORKER = (
 @pytest.mark.parametrize("status", [0, 77])
 def test_a_drain_ends_the_worker_and_tells_who_asked_and_who_watches(tmp_path: Path, status: int) -> None:
     async def run() -> tuple[int, int, int]:
+        (tmp_path / "bundle").write_bytes(b"signed")
+        door = await bridge.serve(f"unix:{tmp_path}/door", str(tmp_path / "bundle"))
         config = {
+            "policy": {"from": f"unix:{tmp_path}/door", "to": str(tmp_path / "in/policy")},
             "forwards": [],
             "control": f"unix:{tmp_path}/control",
             "command": [sys.executable, "-c", WORKER, str(status)],
@@ -153,10 +160,30 @@ def test_a_drain_ends_the_worker_and_tells_who_asked_and_who_watches(tmp_path: P
             await asyncio.sleep(0.01)
         watch = asyncio.create_task(bridge.ask(f"unix:{tmp_path}/control", "watch"))
         await asyncio.sleep(0.5)  # the worker sets its handler; sooner it would die of the signal
+        assert (tmp_path / "in/policy").read_bytes() == b"signed"
         drained = await bridge.ask(f"unix:{tmp_path}/control", "drain")
+        door.close()
         return drained, await watch, await inside
 
     assert asyncio.run(run()) == (status, status, status)
+
+
+def test_a_policy_is_replaced_whole_and_never_by_nothing_or_too_much(tmp_path: Path) -> None:
+    source, kept = tmp_path / "bundle", tmp_path / "in/policy"
+
+    async def run() -> None:
+        door = await bridge.serve(f"unix:{tmp_path}/door", str(source))
+        for data, after in ((b"one", b"one"), (b"", b"one"), (b"two", b"two")):
+            source.write_bytes(data)
+            await bridge.fetch_policy(f"unix:{tmp_path}/door", kept)
+            assert kept.read_bytes() == after
+        source.write_bytes(bytes(bridge.MAX_POLICY_BYTES + 1))
+        with pytest.raises(bridge.BadAddress):
+            await bridge.fetch_policy(f"unix:{tmp_path}/door", kept)
+        assert kept.read_bytes() == b"two"
+        door.close()
+
+    asyncio.run(run())
 
 
 def test_control_does_nothing_for_other_words(tmp_path: Path) -> None:
@@ -259,6 +286,8 @@ def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
         for one in settings.forwards("REGION", "b")
         if one["to"].startswith("vsock:3:")
     }
+    unit = (HERE / "host/systemd/ephemeralml-policy-door.service").read_text()
+    assert f" serve vsock:{settings.POLICY_PORT} " in unit
     proxies = {}
     for file in (HERE / "host/proxies").iterdir():
         values = dict(line.split("=", 1) for line in file.read_text().splitlines())

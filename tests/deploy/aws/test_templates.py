@@ -50,15 +50,9 @@ def all_resources() -> Resources:
     return resources("fleet.yaml") | resources("keys.yaml")
 
 
-@pytest.mark.parametrize("name", ["fleet.yaml", "keys.yaml"])
-def test_cfn_lint_has_nothing_to_say(name: str) -> None:
-    command = [
-        Path(sys.executable).with_name("cfn-lint"),
-        HERE / name,
-        "--regions",
-        "eu-central-1",
-        "us-east-1",
-    ]
+def test_cfn_lint_has_nothing_to_say() -> None:
+    lint = Path(sys.executable).with_name("cfn-lint")
+    command = [lint, HERE / "fleet.yaml", HERE / "keys.yaml", "--regions", "eu-central-1", "us-east-1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
