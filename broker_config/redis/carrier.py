@@ -11,7 +11,7 @@ from ..carriers import Depth
 from ..queues import jobs_queue
 from ..settings import BrokerSettings
 from .client import redis_client, tls_options
-from .lease import LeaseKeys
+from .lease import LeaseKeys, expire
 from .transport import HardenedAMQP, HardenedConnection
 
 #: What a user of each role may do, as one ACL rule (redis.io, "ACL"); %R%W~ are key permissions.
@@ -64,13 +64,14 @@ class RedisCarrier:
 
     def keep_replies(self, settings: BrokerSettings, channel: Any, name: str) -> None:
         """See :meth:`..carriers.Carrier.keep_replies`."""
-        _expire(channel.client, name, settings.reply_ttl_s)
+        with channel.conn_or_acquire() as client:
+            expire(client, name, settings.reply_ttl_s)
 
     def leave_replies(self, settings: BrokerSettings, name: str, *, done: bool) -> None:
         """See :meth:`..carriers.Carrier.leave_replies`."""
         # kombu has given unacknowledged messages back; they must not stay for ever.
         with redis_client(settings) as client:
-            _expire(client, name, settings.reply_ttl_s)
+            expire(client, name, settings.reply_ttl_s)
 
     def create(self, settings: BrokerSettings, pools: list[str]) -> list[str]:
         """See :meth:`..carriers.Carrier.create`: there is nothing to make."""
@@ -102,11 +103,3 @@ def _transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any
         "socket_keepalive": not settings.url.startswith("redis+socket"),
         "health_check_interval": 25,
     }
-
-
-def _expire(client: Any, name: str, seconds: int) -> None:
-    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
-    with client.pipeline(transaction=False) as pipe:
-        for key in LeaseKeys.of(name):
-            pipe.expire(key, seconds)
-        pipe.execute()

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from redis.exceptions import RedisError, ResponseError
+
 #: Bells that wait at most; whoever finds the queue empty clears them.
 MAX_BELLS: Final = 1000
 #: Leases that are given back in one step at most.
@@ -87,6 +89,20 @@ return held
 )
 
 
+# KEYS: queue, bell. ARGV: message, most bells.
+PUT: Final = """
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LPUSH', KEYS[2], '')
+return redis.call('LTRIM', KEYS[2], 0, ARGV[2])
+"""
+
+# KEYS: any. ARGV: seconds.
+EXPIRE: Final = """
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
+return #KEYS
+"""
+
+
 class LeaseKeys(NamedTuple):
     """The names under which the server holds a queue."""
 
@@ -117,29 +133,48 @@ class Leases:
     def acknowledge(self, tag: str) -> None:
         """Forget a message for good."""
         keys = self._keys
-        self._client.eval(ACKNOWLEDGE, 3, keys.unacked, keys.leased, keys.deliveries, tag)
+        run(self._client, ACKNOWLEDGE, (keys.unacked, keys.leased, keys.deliveries), tag)
 
     def give_back(self, tag: str) -> None:
         """Put a message back, next in turn; its number of deliveries stays."""
         keys = self._keys
-        self._client.eval(GIVE_BACK, 4, keys.queue, keys.unacked, keys.leased, keys.bell, tag)
+        run(self._client, GIVE_BACK, (keys.queue, keys.unacked, keys.leased, keys.bell), tag)
 
     def give_back_due(self, lease_s: float) -> int:
         """Put back messages whose lease is older than ``lease_s`` seconds, and return how many."""
         keys = self._keys
-        script = (GIVE_BACK_DUE, 4, keys.queue, keys.unacked, keys.leased, keys.bell)
-        return int(self._client.eval(*script, lease_s, MAX_GIVEN_BACK))
+        names = (keys.queue, keys.unacked, keys.leased, keys.bell)
+        return int(run(self._client, GIVE_BACK_DUE, names, lease_s, MAX_GIVEN_BACK))
 
     def extend(self, tags: list[str]) -> int:
         """Begin the leases of messages in work anew, and return how many still stood."""
-        return int(self._client.eval(EXTEND, 1, self._keys.leased, *tags)) if tags else 0
+        return int(run(self._client, EXTEND, (self._keys.leased,), *tags)) if tags else 0
 
 
 def put(client: Any, queue: str, item: str) -> None:
     """Append a message to a queue and wake one consumer."""
     keys = LeaseKeys.of(queue)
-    with client.pipeline(transaction=True) as pipe:
-        pipe.lpush(keys.queue, item)
-        pipe.lpush(keys.bell, "")
-        pipe.ltrim(keys.bell, 0, MAX_BELLS - 1)
-        pipe.execute()
+    run(client, PUT, (keys.queue, keys.bell), item, MAX_BELLS - 1)
+
+
+def expire(client: Any, queue: str, seconds: int) -> None:
+    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
+    run(client, EXPIRE, tuple(LeaseKeys.of(queue)), seconds)
+
+
+def run(client: Any, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
+    """Run a script once and return its answer.
+
+    The way through the client's own methods costs more than all the rest of a message.
+    """
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        connection.send_command("EVAL", script, len(keys), *keys, *arguments)
+        return connection.read_response()
+    except RedisError as error:
+        if not isinstance(error, ResponseError):
+            connection.disconnect()  # an answer may still be under way
+        raise
+    finally:
+        pool.release(connection)

@@ -7,6 +7,8 @@ As it is, one list entry that is not JSON ends a Celery worker with "Unrecoverab
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import Empty
 from time import monotonic
 from typing import Any, Final
@@ -94,6 +96,18 @@ class Channel(redis.Channel):
     max_lease: float = 3600
     #: Whether the queue was empty when it was last looked at: then wait for its bell.
     _idle = False
+
+    #: A client that lasts: to make one costs as much as a message.
+    _steady: Any = None
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """Yield ``client``, or this channel's own."""
+        if client is None:
+            if self._steady is None or self._steady.connection_pool is not self.pool:
+                self._steady = self._create_client()  # type: ignore[no-untyped-call]
+            client = self._steady
+        yield client
 
     @property
     def lease_queue(self) -> str:
