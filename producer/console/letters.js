@@ -1,6 +1,6 @@
 // Dead letters: messages that no worker can answer.
 
-import { get } from "./api.js";
+import { get, may } from "./api.js";
 import { el, note, number, short, table, time } from "./dom.js";
 import { live } from "./live.js";
 
@@ -11,6 +11,10 @@ export function show(place, signal) {
     el("p", { class: "quiet" }, "Messages that were given up after too many deliveries. Each of their jobs has a signed “failed” outcome. For operators."),
     body,
   );
+  if (!may("admin")) {
+    body.append(note("plain", "Only operators see dead letters.", el("p", {}, "A dead letter belongs to a pool, not to a tenant. Sign in with a key of the scope ", el("code", {}, "admin"), ", or run ", el("code", {}, "ephemeralml dlq list --pool NAME"), ".")));
+    return;
+  }
   live(body, () => load(signal), draw, signal, 15000);
 }
 

@@ -27,8 +27,13 @@ function route(moved) {
   const part = PARTS[known];
   document.title = `${part.title} · EphemeralML`;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.getAttribute("href") === `#/${known}`) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    const current = link.getAttribute("href") === `#/${known}`;
+    if (current) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" }); // on a narrow screen
+    } else {
+      link.removeAttribute("aria-current");
+    }
   }
   const shown = el("div");
   place.replaceChildren(shown);
@@ -51,7 +56,7 @@ function showAccount() {
     route(true);
   });
   account.replaceChildren(
-    el("span", { title: `Key ${identity.key}; scopes: ${identity.scopes.join(", ")}` }, el("b", {}, identity.tenant), ` · ${identity.scopes.join(", ")}`),
+    el("span", { title: `Key ${identity.key}; scopes: ${identity.scopes.join(", ")}` }, el("b", {}, identity.tenant), el("span", { class: "scopes" }, ` · ${identity.scopes.join(", ")}`)),
     out,
   );
 }
