@@ -10,6 +10,7 @@ locals {
     EPHEMERALML_BLOB_URL            = "gs://${google_storage_bucket.blobs.name}/${var.pool}"
     EPHEMERALML_WORKER_POOL         = var.pool
     EPHEMERALML_WORKER_MODEL        = var.model_url
+    EPHEMERALML_POLICY_URL          = "gs://${google_storage_bucket.artefacts.name}/policies/${var.pool}.bundle"
     EPHEMERALML_WORKER_GCP_PROVIDER = var.gcp_provider
     EPHEMERALML_WORKER_FLEET_KEY_ID = var.fleet_key_id
     EPHEMERALML_WORKER_MODEL_KEY_ID = var.model_key_id

@@ -16,17 +16,13 @@ provider "google" {
 }
 
 locals {
-  # What every token must show, whatever its image. CEL, read by Google's STS.
-  genuine = join(" && ", compact([
-    "assertion.swname == 'CONFIDENTIAL_SPACE'",
-    "assertion.hwmodel == 'GCP_INTEL_TDX'",
-    "assertion.secboot == true",
-    "assertion.dbgstat == 'disabled-since-boot'",
-    "'${var.support_attribute}' in assertion.submods.confidential_space.support_attributes",
-    var.gpu ? "assertion.submods.nvidia_gpu.cc_mode == 'ON'" : "",
-    "'${var.worker_service_account}' in assertion.google_service_accounts",
-  ]))
-  images = join(", ", [for digest in var.image_digests : "'${digest}'"])
+  # What every token must show, whatever its image. CEL, read by Google's STS; a claim that is not there is
+  # an error, and an error is a refusal.
+  genuine = "assertion.swname == 'CONFIDENTIAL_SPACE' && assertion.hwmodel == 'GCP_INTEL_TDX' && assertion.secboot == true && assertion.dbgstat == 'disabled-since-boot'"
+  support = "'${var.support_attribute}' in assertion.submods.confidential_space.support_attributes"
+  account = "'${var.worker_service_account}' in assertion.google_service_accounts"
+  gpu     = var.gpu ? " && assertion.submods.nvidia_gpu.cc_mode == 'ON'" : ""
+  image   = "assertion.submods.container.image_digest in ${jsonencode(var.image_digests)}"
 }
 
 resource "google_iam_workload_identity_pool" "workers" {
@@ -43,7 +39,7 @@ resource "google_iam_workload_identity_pool_provider" "space" {
     "google.subject"         = "'gcpcs::' + assertion.submods.container.image_digest + '::' + assertion.submods.gce.instance_id"
     "attribute.image_digest" = "assertion.submods.container.image_digest"
   }
-  attribute_condition = "${local.genuine} && assertion.submods.container.image_digest in [${local.images}]"
+  attribute_condition = "${local.genuine} && ${local.support} && ${local.account} && ${local.image}${local.gpu}"
   # No audience is listed: the provider then takes tokens made for its own name and no others, so that
   # published evidence, which has another audience, is no credential.
   oidc {

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 HERE: Final = Path(__file__).resolve().parents[3] / "deploy" / "aws"
 PSEUDO: Final = {
@@ -18,7 +18,7 @@ PSEUDO: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML with CloudFormation's short forms of functions."""
 
 

@@ -279,7 +279,7 @@ def test_settings_become_ways_out_names_and_a_command(tmp_path: Path) -> None:
 
 
 def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     ways = {
         int(one["to"].rpartition(":")[2]): (one.get("names"), int(one["listen"].rpartition(":")[2]))
@@ -338,6 +338,6 @@ def test_every_setting_of_the_example_is_one_that_the_worker_knows(monkeypatch: 
         fields |= {f"EPHEMERALML_WORKER_{one.upper()}" for one in WorkerSettings.model_fields}
         fields |= {f"EPHEMERALML_{one.upper()}" for one in BrokerSettings.model_fields}
         assert name in fields
-    worker, broker = WorkerSettings(), BrokerSettings()  # type: ignore[call-arg]
+    worker, broker = WorkerSettings(), BrokerSettings()
     assert (worker.platform, worker.log, broker.profile) == ("nitro", "json", "sqs")
     assert json.dumps(config)

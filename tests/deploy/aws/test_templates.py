@@ -52,7 +52,8 @@ def all_resources() -> Resources:
 
 def test_cfn_lint_has_nothing_to_say() -> None:
     lint = Path(sys.executable).with_name("cfn-lint")
-    command = [lint, HERE / "fleet.yaml", HERE / "keys.yaml", "--regions", "eu-central-1", "us-east-1"]
+    files = [str(HERE / name) for name in PARAMETERS]
+    command = [str(lint), *files, "--regions", "eu-central-1", "us-east-1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -286,6 +287,7 @@ def test_the_parent_calls_auto_scaling_as_its_model_says(action: str) -> None:
     text = (HERE / "host" / "host.py").read_text("utf-8")
     dashed = re.sub(r"(?<!^)(?=[A-Z])", "-", action).lower()
     assert f'"{dashed}"' in text
+    assert model.input_shape is not None
     for member in model.input_shape.required_members:
         if member != "LifecycleActionResult" or action.startswith("Complete"):
             assert "--" + re.sub(r"(?<!^)(?=[A-Z])", "-", member).lower() in text
