@@ -86,7 +86,7 @@ def _good_properties(properties: object) -> bool:
 
 
 def _good_body(body: object) -> bool:
-    if not isinstance(body, str):
+    if not isinstance(body, str) or not body:  # kombu does not decode an empty one, and Celery ends on it
         return False
     try:
         base64.b64decode(body, validate=True)

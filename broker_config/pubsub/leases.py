@@ -70,11 +70,11 @@ class Leases:
 
     def acknowledge(self, tag: str) -> None:
         """Take a message off the subscription for good; harmless for one that is not held."""
-        self._leave(tag, self._done)
+        self._leave(tag, done=True)
 
     def give_back(self, tag: str) -> None:
         """Let a message be delivered again at once."""
-        self._leave(tag, self._given)
+        self._leave(tag, done=False)
 
     def drop(self, ident: str) -> None:
         """Take a message off for good that was never held."""
@@ -89,11 +89,12 @@ class Leases:
             self._changed.notify()
         self._thread.join(timeout_s)
 
-    def _leave(self, tag: str, way: list[str]) -> None:
+    def _leave(self, tag: str, *, done: bool) -> None:
         with self._changed:
             lease = self._held.pop(tag, None)
             if lease is not None:
-                way.append(lease.ident)
+                # Looked up under the lock: the thread swaps these lists when it takes what they hold.
+                (self._done if done else self._given).append(lease.ident)
                 self._changed.notify()
 
     def _run(self) -> None:

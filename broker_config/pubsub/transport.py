@@ -19,7 +19,7 @@ from kombu.transport import TRANSPORT_ALIASES, virtual
 
 from ...wire.errors import DeliveryError
 from ..settings import BrokerSettings
-from .calls import CONSUME, MAX_PULLED, PUBLISH, Lost, Missing, calls_of
+from .calls import CONSUME, MAX_PULLED, PUBLISH, Missing, calls_of
 from .form import packed
 from .leases import Leases
 from .names import Names
@@ -158,7 +158,8 @@ class Transport(virtual.Transport):
     Channel = Channel
     driver_type = SCHEME
     driver_name = SCHEME
-    connection_errors = (Lost,)
+    #: Lost is one; so is what a watchdog restarts a consumer by.
+    connection_errors = (ConnectionError,)
     channel_errors: Any = ()
 
     def __init__(self, client: Any, **options: Any) -> None:

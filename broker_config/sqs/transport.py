@@ -209,7 +209,8 @@ class Transport(virtual.Transport):
     def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
         """Deliver one message.
 
-        :raises TimeoutError: none came in ``timeout`` seconds, or in :data:`SLICE_SECONDS`. :raises Lost, DeliveryError: none can come, but to a worker.
+        :raises TimeoutError: none came in ``timeout`` seconds, or in :data:`SLICE_SECONDS`.
+        :raises Lost, DeliveryError: none can come, but to a worker.
         :raises SystemExit: none will ever come to this worker.
         """
         end = None if timeout is None else monotonic() + min(timeout, SLICE_SECONDS)

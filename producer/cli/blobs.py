@@ -22,7 +22,7 @@ def _group() -> None:
 
 @app.command("collect")
 def collect_command(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     broker: BrokerOption = None,
     state_dir: StateOption = None,

@@ -44,7 +44,7 @@ class Proxy:
 
     def serve(self) -> None:
         """Answer until SIGINT, SIGTERM or ``server.should_exit``."""
-        # Threads here mostly wait for each other; at Python's 5 ms each hand-over would cost as much as a job.
+        # Threads here mostly wait for each other; at Python's 5 ms a hand-over would cost as much as a job.
         sys.setswitchinterval(SWITCH_SECONDS)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises what it caught again at its end

@@ -105,6 +105,7 @@ def test_a_host_s_garbage_harms_no_neighbour(broker: BrokerSettings, tmp_path: P
             {**good, "headers": {**headers, "task": "celery.map"}},
             {**good, "headers": {**headers, "task": "no.such.task"}},
             {**good, "body": base64.b64encode(b"\xff" * 9).decode()},
+            {**good, "body": ""},
             {**good, "headers": {}},
             {**good, "headers": {**headers, "eta": 5}},
             {**good, "headers": {**headers, "timelimit": "x"}},

@@ -33,7 +33,11 @@ def message(queue: str = JOBS, body: bytes = b"body") -> dict[str, Any]:
     }
 
 
-@given(body=st.binary(max_size=200), queue=st.sampled_from([JOBS, REPLY]), attempt=st.integers(0, 100))
+@given(
+    body=st.binary(min_size=1, max_size=200),
+    queue=st.sampled_from([JOBS, REPLY]),
+    attempt=st.integers(0, 100),
+)
 def test_a_message_arrives_as_it_was_sent(body: bytes, queue: str, attempt: int) -> None:
     data, attributes = packed(message(queue, body), queue)
     assert data == body
@@ -46,7 +50,7 @@ def test_a_message_arrives_as_it_was_sent(body: bytes, queue: str, attempt: int)
 
 
 def test_what_pubsub_does_not_count_is_never_a_first_delivery() -> None:
-    back = unpacked(b"", GOOD, 0, JOBS)
+    back = unpacked(b"body", GOOD, 0, JOBS)
     assert back is not None
     assert back["headers"][DELIVERIES] > 1
 
@@ -76,8 +80,17 @@ def test_other_attributes_are_no_reply(attributes: dict[str, str]) -> None:
     assert unpacked(b"body", attributes, 1, REPLY) is None
 
 
+@pytest.mark.parametrize("queue", [JOBS, REPLY])
+def test_an_empty_body_is_none(queue: str) -> None:
+    attributes = GOOD if queue == JOBS else {"form": "1"}
+    assert unpacked(b"", attributes, 1, queue) is None
+    assert unpacked(b"x", attributes, 1, queue) is not None
+    with pytest.raises(MalformedError, match="BAD_ENVELOPE"):
+        packed(message(queue, b""), queue)
+
+
 def test_one_message_s_headers_are_not_another_s() -> None:
-    first, second = (unpacked(b"", GOOD, 1, JOBS) for _ in range(2))
+    first, second = (unpacked(b"body", GOOD, 1, JOBS) for _ in range(2))
     assert first is not None
     assert second is not None
     first["headers"]["timelimit"].append(1)

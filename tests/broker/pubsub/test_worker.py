@@ -13,7 +13,7 @@ import pytest
 
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.carriers import carrier_of
-from ephemeralml.broker_config.pubsub.calls import MAX_PULLED, calls_of
+from ephemeralml.broker_config.pubsub.calls import MAX_PULLED, calls_of, pulled
 from ephemeralml.broker_config.pubsub.names import Names
 
 from ...servers.cut import line_to
@@ -171,3 +171,38 @@ def test_without_its_queue_a_worker_says_so_and_ends(server: Server, door: str, 
     assert "ephemeralml queues create" in log
     assert "Traceback" not in log
     assert not any(method.startswith("Create") for method in server.calls(door))
+
+
+def test_a_host_s_garbage_harms_no_neighbour(settings: BrokerSettings, tmp_path: Path) -> None:
+    calls, topic = calls_of(settings), Names.of(settings).topic("jobs.p")
+    good = {"form": "1", "id": "ab" * 16}
+    for data, attributes in (
+        (b"", {}),
+        (b"x", {"form": "1"}),
+        (b"x", {**good, "task": "celery.map"}),
+        (b"x", {"form": "1", "id": "not an id"}),
+        (b"\xff" * 9, good),
+        (b"[[1],{},{}]", good),
+        (b"", good),
+    ):
+        calls.publish(topic, data, attributes)
+    submit(settings, b"ok:neighbour")
+    with worker(settings, tmp_path):
+        until(lambda: answered(tmp_path) == ["ok:neighbour"])
+        until(lambda: log_of(tmp_path).count("not of this system's form") >= 5)
+    assert left(settings) == 0
+
+
+def test_what_kills_every_worker_ends_with_pubsub_itself_at_last(settings: BrokerSettings) -> None:
+    calls, names = calls_of(settings), Names.of(settings)
+    submit(settings, b"poison")
+    jobs, dead = names.subscription("jobs.p"), names.subscription("dead.p")
+    for attempt in range(1, 101):
+        (item,) = pulled(calls.pull(jobs, 1))
+        assert item.delivery_attempt == attempt
+        calls.lease(jobs, [item.ack_id], 0)
+    waiting = calls.pull(jobs, 1)
+    (kept,) = pulled(calls.pull(dead, 1))
+    waiting.cancel()
+    assert b"poison" in kept.message.data
+    assert set(kept.message.attributes) == {"form", "id"}
