@@ -20,7 +20,7 @@ __all__ = ["TASK_NAME", "job_queue", "make_app"]
 def job_queue(pool: str) -> Queue:
     """Return the declaration of a pool's queue."""
     name = jobs_queue(pool)
-    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+    return Queue(name, Exchange(""), routing_key=name, no_declare=True)  # queues are made by operators
 
 
 def make_app(settings: BrokerSettings, *, pool: str | None = None) -> Celery:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, cast
 
 from kombu import Connection
 
-from ..wire.errors import ConfigurationError
+from ..wire.errors import ConfigurationError, DeliveryError
 from .settings import BrokerSettings, Profile
 
 #: Module of each profile's carrier below this package, and the extra that brings its libraries.
@@ -53,6 +53,8 @@ class Carrier(Protocol):
 
     #: Errors of the client libraries that mean: the broker cannot be used now.
     lost: tuple[type[BaseException], ...]
+    #: Those of :attr:`lost` that mean: not by this user, or not with these rights.
+    denied: tuple[type[BaseException], ...]
     #: Seconds of one wait for messages, below which a consumer cannot notice what else has to be done.
     slice_s: float
 
@@ -98,6 +100,16 @@ class Carrier(Protocol):
 
         :param role: ``worker``, ``client``, ``relay`` or ``operator``.
         """
+
+
+def unusable(carrier: Carrier, error: BaseException) -> DeliveryError:
+    """Return what :attr:`Carrier.lost` means to a caller: ``BROKER_DENIED`` or ``BROKER_UNREACHABLE``.
+
+    :param error: as it was caught; kombu wraps some.
+    """
+    if isinstance(error, carrier.denied) or isinstance(error.__cause__, carrier.denied):
+        return DeliveryError("BROKER_DENIED", "the broker allows this user less than its role needs")
+    return DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached")
 
 
 def carrier_of(settings: BrokerSettings) -> Carrier:

@@ -13,8 +13,7 @@ from typing import Any, Final, Self
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.exceptions import OperationalError
 
-from ..wire.errors import DeliveryError
-from .carriers import Carrier, carrier_of
+from .carriers import Carrier, carrier_of, unusable
 from .queues import check_reply_to
 from .serializer import CONTENT_TYPE, NAME, register_cbor
 from .settings import BrokerSettings
@@ -41,8 +40,8 @@ def make_reply_queue(settings: BrokerSettings, name: str) -> None:
     carrier = carrier_of(settings)
     try:
         carrier.open_replies(settings, check_reply_to(name))
-    except carrier.lost:
-        raise _unreachable() from None
+    except carrier.lost as error:
+        raise unusable(carrier, error) from None
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ class ReplyQueue:
         try:
             self._carrier.open_replies(self._settings, self._name)
             self._open()
-        except self._lost:
+        except self._lost as error:
             self._drop(lost=True)
-            raise _unreachable() from None
+            raise unusable(self._carrier, error) from None
         return self
 
     def __exit__(
@@ -111,9 +110,9 @@ class ReplyQueue:
                 self._open().drain_events(timeout=min(left, self._carrier.slice_s))
             except TimeoutError:
                 continue
-            except self._lost:
+            except self._lost as error:
                 self._drop(lost=True)
-                raise _unreachable() from None
+                raise unusable(self._carrier, error) from None
         message = self._arrived.popleft()
         try:
             body = message.decode()
@@ -149,8 +148,8 @@ class ReplyQueue:
     def _ack(self, message: Any) -> None:
         try:
             message.ack()
-        except self._lost:
-            raise _unreachable() from None
+        except self._lost as error:
+            raise unusable(self._carrier, error) from None
 
 
 class ReplyPublisher:
@@ -174,9 +173,9 @@ class ReplyPublisher:
             producer = self._producer()
             producer.publish(body, exchange="", routing_key=name, serializer=NAME, retry=False)
             self._carrier.keep_replies(self._settings, producer.channel, name)
-        except self._lost:
+        except self._lost as error:
             self._forget()
-            raise _unreachable() from None
+            raise unusable(self._carrier, error) from None
 
     def close(self) -> None:
         """Close all connections; no thread may be publishing."""
@@ -210,7 +209,3 @@ def _release_quietly(connection: Connection, lost: tuple[type[BaseException], ..
         connection.release()
     except lost:
         return  # gone already
-
-
-def _unreachable() -> DeliveryError:
-    return DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached")

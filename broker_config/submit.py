@@ -9,9 +9,8 @@ from typing import Any, Final, Self
 
 from kombu.exceptions import OperationalError
 
-from ..wire.errors import DeliveryError
 from .app import job_queue, make_app
-from .carriers import carrier_of
+from .carriers import carrier_of, unusable
 from .envelope import TASK_NAME
 from .settings import BrokerSettings
 
@@ -26,7 +25,8 @@ class Submitter:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._app = make_app(settings)
-        self._lost: tuple[type[BaseException], ...] = (OperationalError, *carrier_of(settings).lost)
+        self._carrier = carrier_of(settings)
+        self._lost: tuple[type[BaseException], ...] = (OperationalError, *self._carrier.lost)
         self._producer: Any = None
         self._timeout = settings.connect_timeout_s
 
@@ -35,9 +35,9 @@ class Submitter:
         try:
             self._connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=self._timeout)
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
-        except self._lost:
+        except self._lost as error:
             self._close()
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+            raise unusable(self._carrier, error) from None
         return self
 
     def __exit__(
@@ -53,7 +53,8 @@ class Submitter:
     def submit(self, pool: str, message: bytes) -> None:
         """Publish one message; it is with the broker when this returns.
 
-        :raises DeliveryError: ``BROKER_UNREACHABLE``: it may or may not have arrived, submit it again.
+        :raises DeliveryError: ``BROKER_UNREACHABLE``: it may or may not have arrived, submit it again;
+            ``BROKER_DENIED``: this user may not.
         :raises MalformedError: ``BAD_POOL``.
         """
         queue = job_queue(pool)
@@ -72,5 +73,5 @@ class Submitter:
             amqp.send_task_message(
                 self._producer, TASK_NAME, task, queue=queue, retry=True, retry_policy=RETRY
             )
-        except self._lost:
-            raise DeliveryError("BROKER_UNREACHABLE", "the broker cannot be reached") from None
+        except self._lost as error:
+            raise unusable(self._carrier, error) from None

@@ -21,6 +21,7 @@ class PubSubCarrier:
     """See :class:`..carriers.Carrier`."""
 
     lost: tuple[type[BaseException], ...] = (Lost,)
+    denied: tuple[type[BaseException], ...] = ()  # its calls say so themselves
     slice_s = 0.5
     amqp = AMQP
 

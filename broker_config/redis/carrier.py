@@ -5,28 +5,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kombu import Connection
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from ..carriers import Depth
 from ..queues import jobs_queue
 from ..settings import BrokerSettings
 from .client import redis_client, tls_options
 from .lease import LeaseKeys, expire
+from .rights import rights
 from .transport import HardenedAMQP, HardenedConnection
-
-#: What a user of each role may do, as one ACL rule (redis.io, "ACL"); %R%W~ are key permissions.
-_RIGHTS: Final = {
-    "worker": "~jobs.* ~unacked.* ~unacked_index.* ~deliveries.* ~bell.* ~reply.* ~blob:*",
-    "client": "~jobs.* ~unacked.* ~unacked_index.* ~deliveries.* ~bell.* ~reply.* ~blob:*",
-    "relay": "~jobs.* ~unacked.* ~unacked_index.* ~deliveries.* ~bell.* ~reply.* ~blob:*",
-    "operator": "~*",
-}
 
 
 class RedisCarrier:
     """See :class:`..carriers.Carrier`."""
 
     lost: tuple[type[BaseException], ...] = (RedisError, OSError)
+    denied: tuple[type[BaseException], ...] = (NoPermissionError, AuthenticationError)
     # kombu looks for leases that ran out only when a wait this short (below its BRPOP's second) ends.
     slice_s = 0.5
     amqp = HardenedAMQP
@@ -79,7 +73,7 @@ class RedisCarrier:
 
     def rights(self, settings: BrokerSettings, role: str) -> str:
         """See :meth:`..carriers.Carrier.rights`."""
-        return f"user {role} on >PASSWORD resetchannels {_RIGHTS[role]} -@all +@connection"
+        return rights(role)
 
 
 CARRIER: Final = RedisCarrier()

@@ -114,6 +114,11 @@ class Channel(redis.Channel):
         """The queue that this channel's leases belong to."""
         return str(self.unacked_key).removeprefix("unacked.")
 
+    def _size(self, queue: str) -> int:
+        """Return how many messages wait. There is one list per queue: priorities are not used."""
+        with self.conn_or_acquire() as client:
+            return int(client.llen(queue))
+
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         with self.conn_or_acquire() as client:
             put(client, queue, dumps(message))

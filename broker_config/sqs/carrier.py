@@ -25,6 +25,7 @@ class SqsCarrier:
     """See :class:`..carriers.Carrier`."""
 
     lost: tuple[type[BaseException], ...] = (Lost,)
+    denied: tuple[type[BaseException], ...] = ()  # its calls say so themselves
     slice_s = 0.5
     amqp = AMQP
 

@@ -51,7 +51,7 @@ def message(body: bytes, queue: str) -> dict[str, Any]:
     }
 
 
-@given(body=st.binary(max_size=200), count=st.integers(1, 1000))
+@given(body=st.binary(min_size=1, max_size=200), count=st.integers(1, 1000))
 @pytest.mark.parametrize("queue", [JOBS, REPLY])
 def test_what_is_packed_comes_out_again_with_its_deliveries(queue: str, body: bytes, count: int) -> None:
     text = packed(message(body, queue), queue)
