@@ -209,7 +209,7 @@ FAULTS = [
     ),
     Fault("a policy that wants others", "MEASUREMENT_MISMATCH", UNSOUND, changed_policy(unwanted)),
     Fault("half-written fleet key", "CBOR_TRUNCATED", BAD_DATA, in_the_store(half_written)),
-    Fault("disk full", "BLOB_STORE_UNAVAILABLE", UNAVAILABLE, max_file_bytes=2000),
+    Fault("disk full", "BLOB_STORE_FULL", UNAVAILABLE, max_file_bytes=2000),
     Fault("blob store cannot be written", "BLOB_STORE_UNAVAILABLE", UNAVAILABLE, in_the_store(in_the_way)),
     Fault(
         "broker down",

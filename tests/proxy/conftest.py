@@ -39,7 +39,10 @@ class Stand:
                 entries = list(session._pending.values())
                 if entries and all(entry.refusal for entry in entries):
                     self.host.ahead += 100
-                    while session.pending and not done.wait(0.02):
+                    # Until these have ended: the next may be waiting already.
+                    while not done.wait(0.02) and any(
+                        entry is other for entry in entries for other in list(session._pending.values())
+                    ):
                         continue
 
         thread = threading.Thread(target=hasten, daemon=True)
