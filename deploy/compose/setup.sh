@@ -7,25 +7,24 @@ volumes=$1 broker=$2 lab=$3
 
 if [ ! -f "$volumes/store/done" ]; then
     draw() { python3 -c 'import secrets; print(secrets.token_hex(32))'; }
-    worker=$(draw) gateway=$(draw) client=$(draw) monitor=$(draw) store=$(draw)
+    store=$(draw) monitor=$(draw)
 
-    # Three users of the queue: no administration, no scripts' debugger, no replication.
-    queue='~* &* -@all +@read +@write +@pubsub +@transaction +@scripting +@connection +info +time -script +script|load +script|exists'
     cat >"$volumes/redis-config/redis.conf" <<CONFIG
 appendonly yes
 appendfsync everysec
 save ""
+maxmemory 768mb
 maxmemory-policy noeviction
 protected-mode no
 loglevel warning
 user default off
-user worker on >$worker $queue
-user gateway on >$gateway $queue
-user client on >$client $queue
 user monitor on >$monitor resetkeys ~celeryev.* ~_kombu.binding.celeryev* ~_kombu.binding_permanent.celeryev* ~_kombu.binding_deadlines resetchannels &/0.celeryev/* &/0.celery.pidbox -@all +@connection +psubscribe +punsubscribe +subscribe +unsubscribe +multi +exec +llen +del +sadd +srem +smembers +publish +zadd +zrem +zrangebyscore +time +eval +evalsha +script|load +script|exists
 CONFIG
-    for role in worker gateway client; do
-        eval "password=\$$role"
+    # Each role gets what it needs of the queue, and a password of its own (docs/brokers/redis.md).
+    for role in worker relay client; do
+        password=$(draw)
+        rule=$(EPHEMERALML_BROKER_URL="redis://$broker/0" ephemeralml queues policy "$role" --pool minilm)
+        printf '%s\n' "$rule" | sed "s/PASSWORD/$password/" >>"$volumes/redis-config/redis.conf"
         printf '[broker]\nbroker_url = "redis://%s:%s@%s/0"\n' "$role" "$password" "$broker" \
             >"$volumes/broker-$role/config.toml"
     done
@@ -40,7 +39,7 @@ fi
 
 # A laboratory that was not finished is begun again: nothing uses it before this script has ended.
 if [ ! -f "$volumes/client/policy.json" ]; then
-    rm -rf "$lab"/* "$volumes"/worker/*
+    rm -rf "${lab:?}"/* "${volumes:?}"/worker/*
     ephemeralml lab init "$lab"
     # Workers get neither the KMS's keys nor the operator's.
     cp -R "$lab/root" "$lab/policy.json" "$lab/model.eml" "$lab/lab.env" "$volumes/worker/"

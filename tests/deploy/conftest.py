@@ -16,7 +16,7 @@ from .compose.processes import Machine
 def machine() -> Iterator[Machine]:
     """A folder for services; all of them end with it."""
     # Not pytest's folder: PostgreSQL's own user must reach it, and sockets have short names.
-    folder = Path(tempfile.mkdtemp(prefix="eml-compose-", dir="/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="eml-compose-", dir="/tmp"))
     folder.chmod(0o755)
     machine = Machine(folder)
     try:

@@ -11,7 +11,7 @@ a volume at its target      a folder of that volume's name
 host names of services      127.0.0.1
 ``0.0.0.0``                 127.0.0.1
 ports                       free ports
-``/proc/1/``                the process's own number
+``/proc/1``                 the process's own number
 PostgreSQL's entry point    initdb by the same variables (:func:`init_postgres`)
 ==========================  =====================================================
 """
@@ -111,7 +111,8 @@ class Machine:
             table["/proc/1"] = f"/proc/{self.running[name].pid}"
         wanted = "|".join(re.escape(target) for target in sorted(table, key=len, reverse=True))
         text = re.sub(f"{_BEGINS}({wanted})(?![\\w-])", lambda match: table[match[1]], text)
-        text = re.sub(r"\b(redis|postgres|pod):(?=\d)", "127.0.0.1:", text).replace("0.0.0.0", "127.0.0.1")
+        text = re.sub(r"\b(redis|postgres|pod):(?=\d)", "127.0.0.1:", text)
+        text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the container's
         text = re.sub(r"\b(" + "|".join(PORTS) + r")\b", lambda match: self.ports[match[1]], text)
         return text.replace("$$", "$")
 
@@ -147,6 +148,10 @@ class Machine:
                 script.write_text(f'#!/bin/sh\nexec {Path(sys.executable).parent / name} "$@"\n')
                 script.chmod(0o755)
         return folder
+
+    def program(self, name: str, binary: Path) -> None:
+        """Put a program of another image where services find it."""
+        (self._programs() / name).symlink_to(binary)
 
     def command(self, name: str) -> list[str]:
         """Return a service's command line."""
@@ -192,7 +197,7 @@ class Machine:
 
     def wait(self, name: str, condition: str) -> None:
         """Wait until a service is as another needs it."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline, pause = time.monotonic() + PATIENCE_S, 0.1
         process = self.running.get(name)
         while time.monotonic() < deadline:
             if condition == "service_completed_successfully":
@@ -210,7 +215,8 @@ class Machine:
                 assert process.poll() is None, f"{name} ended: {self.log(name)}"
                 if condition == "service_started" or self.healthy(name):
                     return
-            time.sleep(0.2)
+            time.sleep(pause)
+            pause = min(pause * 1.5, 1)  # each look is a process
         raise AssertionError(f"{name} is not {condition}: {self.log(name)}")
 
     def _completed(self, name: str) -> None:
@@ -230,9 +236,10 @@ class Machine:
         return done.returncode == 0
 
     def run(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as ``docker-compose run`` or ``exec`` does: with a service's settings."""
+        """Run a command as ``docker-compose run`` does: with a service's settings and its entry point."""
+        words = [*services()[name].get("entrypoint", []), *command]
         return subprocess.run(
-            [self.here(name, word) for word in command],
+            [self.here(name, word) for word in words],
             env=self.environment(name),
             cwd=self.here(name, services()[name].get("working_dir", "/tmp")),  # noqa: S108
             capture_output=True,
@@ -246,20 +253,28 @@ class Machine:
         return (self.folder / f"{name}.log").read_text()
 
     def down(self) -> dict[str, int]:
-        """Stop all in reverse order; return exit codes."""
-        codes = {}
-        for name, process in reversed(self.running.items()):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            if process.stdin is not None:
-                process.stdin.close()
-            try:
-                codes[name] = process.wait(PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                codes[name] = process.wait()
-        self.running.clear()
+        """Stop all, each when nobody needs it any more; return exit codes."""
+        codes: dict[str, int] = {}
+        while self.running:
+            needed = {other for name in self.running for other in needs(services()[name])}
+            leaving = [name for name in self.running if name not in needed]
+            for name in leaving:
+                process = self.running[name]
+                if process.poll() is None:
+                    process.send_signal(signal.SIGTERM)
+                if process.stdin is not None:
+                    process.stdin.close()
+            for name in leaving:
+                codes[name] = _end(self.running.pop(name))
         return codes
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    try:
+        return process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def _server_folders() -> list[str]:

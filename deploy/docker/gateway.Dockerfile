@@ -1,0 +1,32 @@
+# syntax=docker/dockerfile:1
+# Gateway and relay: no engine, and nothing that opens a job is ever imported.
+# Build with deploy/docker/build gateway: it pins the bases by digest and the times by the commit.
+ARG BASE_PYTHON
+
+FROM ${BASE_PYTHON} AS build
+ARG SOURCE_DATE_EPOCH
+SHELL ["/bin/sh", "-eux", "-c"]
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
+COPY deploy/docker/locks/build.txt deploy/docker/locks/gateway.txt /locks/
+RUN python3 -m venv /opt/ephemeralml && python3 -m venv /opt/build \
+    && /opt/build/bin/pip install --require-hashes --requirement /locks/build.txt \
+    && /opt/ephemeralml/bin/pip install --require-hashes --only-binary :all: --requirement /locks/gateway.txt
+COPY . /src
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel /src \
+    && /opt/ephemeralml/bin/pip install --no-deps --no-index /wheel/*.whl \
+    && /opt/ephemeralml/bin/python -m pip uninstall --yes pip setuptools \
+    && find /opt/ephemeralml -name '__pycache__' -type d -prune -exec rm -rf {} + \
+    && find /opt/ephemeralml -newermt "@${SOURCE_DATE_EPOCH}" -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
+
+FROM ${BASE_PYTHON}
+ARG REVISION
+LABEL org.opencontainers.image.title="ephemeralml gateway" \
+      org.opencontainers.image.description="Untrusted batch API and relay" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${REVISION}"
+ENV PATH=/opt/ephemeralml/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
+COPY --from=build /opt/ephemeralml /opt/ephemeralml
+USER 10001:10001
+WORKDIR /tmp
+STOPSIGNAL SIGTERM
+CMD ["ephemeralml", "gateway", "serve"]
