@@ -47,7 +47,7 @@ class Carrier(Protocol):
     :attr:`lost`; all else that leaves a method is of the error tree.
 
     A transport of a carrier takes and leases a message in one step, counts deliveries into the header
-    :data:`.envelope.DELIVERIES`, drops what is not :func:`.envelope.well_formed` before anything reads
+    :data:`.envelope.DELIVERIES`, drops what :func:`.envelope.incoming` refuses before anything reads
     it, and extends the leases of what is in work until ``max_lease_s``.
     """
 

@@ -1,15 +1,17 @@
-"""What kombu and Celery write around a body, checked before either reads it.
+"""What kombu and Celery write around a body never travels: it is the same for every message but its id.
 
-A host may write anything into a queue. An entry that is not exactly what this package writes
-never reaches Celery, whose headers could otherwise delay, rename, chain or crash tasks.
+A host may write anything into a queue. On the wire stand a task's id and a body, no more; the rest
+is written by the receiver, so that no host can write a header, which could delay, rename, chain or
+crash tasks.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-from typing import Final
+from copy import deepcopy
+from typing import Any, Final
 
+from ..wire.errors import MalformedError
 from .serializer import CONTENT_TYPE
 
 TASK_NAME: Final = "ephemeralml.run_pack"
@@ -37,59 +39,55 @@ JOB_HEADERS: Final[dict[str, object]] = {
     "stamps": {},
 }
 _TASK_ID: Final = re.compile(r"[0-9a-f]{32}")
-_TAG: Final = re.compile(r"[0-9a-f-]{36}")
-_PARTS: Final = {"body", "content-encoding", "content-type", "headers", "properties"}
+#: Stands for the task's id in reply queues, where there is none.
+NO_ID: Final = ""
 
 
-def well_formed(message: object, queue: str) -> bool:
-    """Return whether a parsed queue entry is one of this package's, for a job or a reply queue."""
-    if not isinstance(message, dict) or set(message) != _PARTS:
-        return False
-    return (
-        message["content-type"] == CONTENT_TYPE
-        and message["content-encoding"] == "binary"
-        and _good_headers(message["headers"], queue)
-        and _good_properties(message["properties"])
-        and _good_body(message["body"])
-    )
+def outgoing(message: dict[str, Any], queue: str) -> tuple[str, bytes]:
+    """Return task id and body of a message that kombu publishes.
+
+    :raises MalformedError: ``BAD_ENVELOPE``: this package does not send such messages.
+    """
+    headers, body = dict(message["headers"]), message["body"]
+    ident = headers.pop("id", NO_ID)
+    expected = {**JOB_HEADERS, "root_id": ident} if queue.startswith("jobs.") else {}
+    if (
+        (message["content-type"], message["content-encoding"]) != (CONTENT_TYPE, "binary")
+        or not isinstance(body, bytes)
+        or not body
+        or headers != expected
+        or not _good_id(ident, queue)
+    ):
+        raise MalformedError("BAD_ENVELOPE", "a message is not of this system's form")
+    return ident, body
 
 
-def _good_headers(headers: object, queue: str) -> bool:
-    if not isinstance(headers, dict):
-        return False
-    rest = dict(headers)
+def incoming(ident: str, body: bytes, queue: str, *, tag: str, deliveries: int) -> dict[str, Any] | None:
+    """Return what arrived as kombu's message, or None where it is not of this system's form.
+
+    :param tag: by which it is acknowledged. :param deliveries: for the how manieth time it is delivered.
+    """
+    if not body or not _good_id(ident, queue):  # kombu hands an empty body on, and Celery ends on it
+        return None
+    headers: dict[str, Any] = {}
+    if queue.startswith("jobs."):
+        headers = {**deepcopy(JOB_HEADERS), "id": ident, "root_id": ident}
+    headers[DELIVERIES] = deliveries
+    return {
+        "body": body,
+        "content-encoding": "binary",
+        "content-type": CONTENT_TYPE,
+        "headers": headers,
+        "properties": {
+            "delivery_tag": tag,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "body_encoding": None,
+            "priority": 0,
+        },
+    }
+
+
+def _good_id(ident: object, queue: str) -> bool:
     if not queue.startswith("jobs."):
-        return not rest
-    task_id = rest.pop("id", None)
-    return (
-        isinstance(task_id, str)
-        and _TASK_ID.fullmatch(task_id) is not None
-        and rest.pop("root_id", None) == task_id
-        and rest == JOB_HEADERS
-    )
-
-
-def _good_properties(properties: object) -> bool:
-    if not isinstance(properties, dict):
-        return False
-    tag, info = properties.get("delivery_tag"), properties.get("delivery_info")
-    return (
-        isinstance(tag, str)
-        and _TAG.fullmatch(tag) is not None
-        and isinstance(info, dict)
-        and info.get("exchange") == ""
-        and isinstance(info.get("routing_key"), str)
-        and properties.get("body_encoding") == "base64"
-        and properties.get("priority") == 0
-        and all(isinstance(properties.get(name, ""), str) for name in ("correlation_id", "reply_to"))
-    )
-
-
-def _good_body(body: object) -> bool:
-    if not isinstance(body, str) or not body:  # kombu does not decode an empty one, and Celery ends on it
-        return False
-    try:
-        base64.b64decode(body, validate=True)
-    except ValueError:
-        return False
-    return True
+        return ident == NO_ID
+    return isinstance(ident, str) and _TASK_ID.fullmatch(ident) is not None

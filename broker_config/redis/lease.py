@@ -31,8 +31,8 @@ TAKE: Final = (
     + """
 local item = redis.call('RPOP', KEYS[1])
 if not item then redis.call('DEL', KEYS[5]) return false end
-local tag = string.match(string.sub(item, -4096), '"delivery_tag": ?"([0-9a-f-]+)"')
-if not tag then return {item, '', 0} end
+local tag = string.match(string.sub(item, 1, 37), '^1([0-9a-f-]+)$')
+if not tag or #tag ~= 36 then return {item, '', 0} end
 redis.call('HSET', KEYS[2], tag, item)
 redis.call('ZADD', KEYS[3], now, tag)
 return {item, tag, redis.call('HINCRBY', KEYS[4], tag, 1)}
@@ -151,7 +151,7 @@ class Leases:
         return int(run(self._client, EXTEND, (self._keys.leased,), *tags)) if tags else 0
 
 
-def put(client: Any, queue: str, item: str) -> None:
+def put(client: Any, queue: str, item: bytes) -> None:
     """Append a message to a queue and wake one consumer."""
     keys = LeaseKeys.of(queue)
     run(client, PUT, (keys.queue, keys.bell), item, MAX_BELLS - 1)

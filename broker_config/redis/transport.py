@@ -1,7 +1,8 @@
 """kombu's Redis transport, hardened: nothing is lost between taking and leasing, and what a host
 writes into a queue cannot end a worker.
 
-As it is, one list entry that is not JSON ends a Celery worker with "Unrecoverable error".
+As it is, one list entry that is not JSON ends a Celery worker with "Unrecoverable error"; here the form
+of messages is our own (:mod:`.form`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from celery.app.amqp import AMQP
 from kombu import Connection
 from kombu.transport import redis
 from kombu.transport.virtual.base import QoS as VirtualQoS
-from kombu.utils.json import dumps, loads
 
-from ..envelope import DELIVERIES, well_formed
 from ..signs import SIGNS
+from .form import packed, unpacked
 from .lease import TAKE, LeaseKeys, Leases, put
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
@@ -91,6 +91,7 @@ class Channel(redis.Channel):
     """Takes and leases in one step. One channel consumes one queue, under the lease of its name."""
 
     QoS = LeaseQoS
+    body_encoding: Any = None
     from_transport_options: Any = (*redis.Channel.from_transport_options, "max_lease")
     #: Seconds after which a message that is still in work is left to others.
     max_lease: float = 3600
@@ -121,7 +122,7 @@ class Channel(redis.Channel):
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         with self.conn_or_acquire() as client:
-            put(client, queue, dumps(message))
+            put(client, queue, packed(message, queue))
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for a message, or wait for the bell where there was none."""
@@ -160,12 +161,8 @@ class Channel(redis.Channel):
     def _receive_taken(self, item: bytes, tag: bytes, deliveries: int) -> None:
         """Deliver what has our form, drop what has not, before anything else reads it."""
         queue = self.lease_queue
-        try:
-            message = loads(item)
-        except (ValueError, RecursionError):
-            message = None
-        if well_formed(message, queue) and message["properties"]["delivery_tag"] == tag.decode():
-            message["headers"][DELIVERIES] = int(deliveries)
+        message = unpacked(item, int(deliveries), queue)
+        if message is not None and message["properties"]["delivery_tag"] == tag.decode():
             self.connection._deliver(message, queue)
             return
         SIGNS.dropped()

@@ -1,25 +1,23 @@
 """The form of messages in SQS: one line of text, and of the envelope only what is not constant.
 
 ``1 <id> <base64>``: the version of the form, the task's id (``-`` in reply queues), the body. SQS
-carries text, so kombu's own base64 goes in as it is: once, where kombu's transport has it twice.
+carries text, so a body goes in as base64: once, where kombu's transport has it twice.
 Attributes are neither written nor asked for: no host can write a header.
 """
 
 from __future__ import annotations
 
+import base64
 import re
 import uuid
-from copy import deepcopy
 from typing import Any, Final
 
-from ...wire.errors import MalformedError
-from ..envelope import DELIVERIES, JOB_HEADERS, well_formed
-from ..serializer import CONTENT_TYPE
+from ..envelope import NO_ID, incoming, outgoing
 
 #: What a delivery counts as of which SQS does not say the number: not the first, so that the ledger
 #: writes its starts down and a job that kills workers still ends.
 UNCOUNTED: Final = 2
-_FORM: Final = re.compile(r"1 ([0-9a-f]{32}|-) ([A-Za-z0-9+/]*={0,2})", re.ASCII)
+_FORM: Final = re.compile(r"1 ([0-9a-f]{32}|-) ([A-Za-z0-9+/]+={0,2})", re.ASCII)
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -28,9 +26,8 @@ def packed(message: dict[str, Any], queue: str) -> str:
 
     :raises MalformedError: ``BAD_ENVELOPE``: this package does not send such messages.
     """
-    if not well_formed(message, queue):
-        raise MalformedError("BAD_ENVELOPE", "a message is not of this system's form")
-    return f"1 {message['headers'].get('id', '-')} {message['body']}"
+    ident, body = outgoing(message, queue)
+    return f"1 {ident or '-'} {base64.b64encode(body).decode()}"
 
 
 def unpacked(text: str, count: str | None, queue: str) -> dict[str, Any] | None:
@@ -41,25 +38,12 @@ def unpacked(text: str, count: str | None, queue: str) -> dict[str, Any] | None:
     found = _FORM.fullmatch(text)
     if found is None:
         return None
-    ident, body = found.groups()
-    headers: dict[str, Any] = {}
-    if queue.startswith("jobs."):
-        headers = {**deepcopy(JOB_HEADERS), "id": ident, "root_id": ident}
-    elif ident != "-":
+    ident, encoded = found.groups()
+    try:
+        body = base64.b64decode(encoded)
+    except ValueError:
         return None
-    message = {
-        "body": body,
-        "content-encoding": "binary",
-        "content-type": CONTENT_TYPE,
-        "headers": headers,
-        "properties": {
-            "delivery_tag": str(uuid.uuid4()),
-            "delivery_info": {"exchange": "", "routing_key": queue},
-            "body_encoding": "base64",
-            "priority": 0,
-        },
-    }
-    if not well_formed(message, queue):
-        return None
-    headers[DELIVERIES] = int(count) if count and _COUNT.fullmatch(count) else UNCOUNTED
-    return message
+    deliveries = int(count) if count and _COUNT.fullmatch(count) else UNCOUNTED
+    return incoming(
+        NO_ID if ident == "-" else ident, body, queue, tag=str(uuid.uuid4()), deliveries=deliveries
+    )

@@ -76,6 +76,7 @@ class Channel(virtual.Channel):
     """Publishes by calls and consumes by pullers, one per queue."""
 
     QoS = LeaseQoS
+    body_encoding: Any = None
 
     def __init__(self, connection: Any, **options: Any) -> None:
         super().__init__(connection, **options)  # type: ignore[no-untyped-call]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import threading
 import time
 from contextlib import suppress
@@ -116,16 +115,12 @@ def test_a_host_s_garbage_harms_no_client(broker: BrokerSettings) -> None:
     publisher = ReplyPublisher(broker)
     publisher.publish(NAME, b"template")
     with redis_client(broker) as client:
-        good = json.loads(client.lpop(NAME))
-        crafted = [
-            {**good, "content-type": "application/x-python-serialize"},
-            {**good, "headers": {"compression": "application/x-gzip"}},
-            {**good, "properties": {}},
-            {**good, "body": "A"},
-        ]
-        for item in (b"\xff", b"{", b"[]", b"null", b"{}", *map(json.dumps, crafted)):
+        good = bytes(client.lpop(NAME))
+        tag, body = good[:37], good[69:]
+        crafted = [tag + b"0" * 32 + body, b"2" + good[1:], tag.upper() + good[37:], tag, good[:69], good[1:]]
+        for item in (b"\xff", b"{", b"[]", b"null", b"{}", *crafted):
             client.lpush(NAME, item)
-        client.lpush(NAME, json.dumps({**good, "body": "AAAA"}))  # well formed, but not CBOR
+        client.lpush(NAME, good[:69] + b"\0\0\0")  # well formed, but not CBOR
     publisher.publish(NAME, b"good")
     with ReplyQueue(broker, NAME) as queue:
         assert take(queue, 2) == [b"", b"good"]

@@ -98,24 +98,24 @@ def test_a_host_s_garbage_harms_no_neighbour(broker: BrokerSettings, tmp_path: P
     with Submitter(broker) as submitter:
         submitter.submit("p", b"ok:template")
     with redis_client(broker) as client:
-        good = json.loads(client.rpop("jobs.p"))
-        headers = good["headers"]
-        crafted = [
-            {**good, "content-type": "application/json", "body": base64.b64encode(b"[[1],{},{}]").decode()},
-            {**good, "headers": {**headers, "task": "celery.map"}},
-            {**good, "headers": {**headers, "task": "no.such.task"}},
-            {**good, "body": base64.b64encode(b"\xff" * 9).decode()},
-            {**good, "body": ""},
-            {**good, "headers": {}},
-            {**good, "headers": {**headers, "eta": 5}},
-            {**good, "headers": {**headers, "timelimit": "x"}},
-            {**good, "headers": {**headers, "id": []}},
-            {**good, "headers": {**headers, "expires": [1]}},
-            {**good, "properties": []},
-        ]
-        for item in crafted:
-            client.lpush("jobs.p", json.dumps(item))
-        for raw in (b"{", b"\xff", b"null", b"{}"):
+        good = bytes(client.rpop("jobs.p"))
+        tag, ident, body = good[:37], good[37:69], good[69:]
+        for raw in (
+            b"",
+            b"{",
+            b"\xff",
+            b"null",
+            b"{}",
+            tag,
+            tag + ident,
+            tag + ident + b"\xff" * 9,
+            tag + ident + b"[[1],{},{}]",
+            tag + b"-" * 32 + body,
+            tag + b"celery.map" + ident[10:] + body,
+            tag.upper() + ident + body,
+            b"2" + good[1:],
+            json.dumps({"body": base64.b64encode(body).decode(), "headers": {"task": "celery.map"}}),
+        ):
             client.lpush("jobs.p", raw)
     with Submitter(broker) as submitter:
         submitter.submit("p", b"ok:neighbour")

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -23,11 +22,17 @@ from .base import EmbedRequest, EmbedResult, Engine
 Answer = EmbedResult | EngineError
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    request: EmbedRequest
-    caller: object
-    answer: Future[EmbedResult] = field(default_factory=Future)
+@dataclass(slots=True, eq=False)
+class _Call:
+    """One caller's requests: it waits once, for all of them. Only the engine's thread writes answers."""
+
+    requests: Sequence[EmbedRequest]
+    answers: list[Answer] = field(default_factory=list)
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+#: A request that waits.
+_Entry = tuple[_Call, EmbedRequest]
 
 
 class MicroBatcher:
@@ -64,21 +69,20 @@ class MicroBatcher:
         :raises EngineError: this request's own failure, ``ENGINE_BUSY`` or ``ENGINE_CLOSED``.
         """
         self.engine.check(request)
-        return self._enqueue([request])[0].result()
+        (answer,) = self._wait([request])
+        if isinstance(answer, EngineError):
+            raise answer
+        return answer
 
     def run_many(self, requests: Sequence[EmbedRequest]) -> list[Answer]:
         """Answer the requests of a pack together: for each its result or its own error, in order.
 
         :raises EngineError: ``ENGINE_BUSY`` or ``ENGINE_CLOSED``, for all.
         """
-        answers: list[Answer | None] = [self._refusal(request) for request in requests]
-        good = [index for index, answer in enumerate(answers) if answer is None]
-        for index, future in zip(good, self._enqueue([requests[i] for i in good]), strict=True):
-            try:
-                answers[index] = future.result()
-            except EngineError as error:
-                answers[index] = error
-        return [answer for answer in answers if answer is not None]
+        refusals = [self._refusal(request) for request in requests]
+        good = [request for request, refusal in zip(requests, refusals, strict=True) if refusal is None]
+        answers = iter(self._wait(good))
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
 
     def close(self) -> None:
         """Take nothing more, answer what is queued, end the thread; harmless when called again."""
@@ -103,9 +107,12 @@ class MicroBatcher:
             return error
         return None
 
-    def _enqueue(self, requests: Sequence[EmbedRequest]) -> list[Future[EmbedResult]]:
-        caller = object()
-        entries = [_Entry(request, caller) for request in requests]
+    def _wait(self, requests: Sequence[EmbedRequest]) -> list[Answer]:
+        """Queue requests and return their answers, in order."""
+        if not requests:
+            return []
+        call = _Call(requests)
+        entries = [(call, request) for request in requests]
         with self._changed:
             if self._closed:
                 raise EngineError("ENGINE_CLOSED", "the worker is stopping", retriable=True)
@@ -113,7 +120,8 @@ class MicroBatcher:
                 raise EngineError("ENGINE_BUSY", "too many requests are waiting", retriable=True)
             self._queue.extend(entries)
             self._changed.notify_all()
-        return [entry.answer for entry in entries]
+        call.done.wait()
+        return call.answers
 
     def _work(self) -> None:
         while batch := self._take():
@@ -130,29 +138,31 @@ class MicroBatcher:
                     break
             batch: list[_Entry] = []
             texts = 0
-            while self._queue and (not batch or texts + len(self._queue[0].request.texts) <= self._max_texts):
+            while self._queue and (not batch or texts + len(self._queue[0][1].texts) <= self._max_texts):
                 entry = self._queue.popleft()
-                texts += len(entry.request.texts)
+                texts += len(entry[1].texts)
                 batch.append(entry)
             return batch
 
     def _crowded(self) -> bool:
         """Whether requests of two or more callers are queued."""
-        return bool(self._queue) and self._queue[0].caller is not self._queue[-1].caller
+        return bool(self._queue) and self._queue[0][0] is not self._queue[-1][0]
 
     def _texts(self) -> int:
-        return sum(len(entry.request.texts) for entry in self._queue)
+        return sum(len(request.texts) for _, request in self._queue)
 
     def _answer(self, batch: list[_Entry]) -> None:
-        outcome = self._try([entry.request for entry in batch])
-        if isinstance(outcome, list):
-            for entry, result in zip(batch, outcome, strict=True):
-                entry.answer.set_result(result)
-        elif len(batch) == 1:
-            batch[0].answer.set_exception(outcome)
-        else:
+        outcome = self._try([request for _, request in batch])
+        if isinstance(outcome, EngineError) and len(batch) > 1:
             for entry in batch:
                 self._answer([entry])
+            return
+        answers: Sequence[Answer] = [outcome] if isinstance(outcome, EngineError) else outcome
+        for (call, _), answer in zip(batch, answers, strict=True):
+            # A caller's requests are queued and taken in order, so its answers come in order.
+            call.answers.append(answer)
+            if len(call.answers) == len(call.requests):
+                call.done.set()
 
     def _try(self, requests: list[EmbedRequest]) -> list[EmbedResult] | EngineError:
         self._passes += 1
