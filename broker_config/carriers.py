@@ -80,9 +80,6 @@ class Carrier(Protocol):
     def open_replies(self, settings: BrokerSettings, name: str) -> None:
         """Make a client's reply queue where the broker wants it made; harmless when it is there."""
 
-    def keep_replies(self, settings: BrokerSettings, channel: Any, name: str) -> None:
-        """Begin the time anew after which unfetched replies are forgotten; called after a publication."""
-
     def leave_replies(self, settings: BrokerSettings, name: str, *, done: bool) -> None:
         """A consumer of a reply queue has closed its connection.
 

@@ -172,7 +172,6 @@ class ReplyPublisher:
         try:
             producer = self._producer()
             producer.publish(body, exchange="", routing_key=name, serializer=NAME, retry=False)
-            self._carrier.keep_replies(self._settings, producer.channel, name)
         except self._lost as error:
             self._forget()
             raise unusable(self._carrier, error) from None

@@ -50,9 +50,6 @@ class PubSubCarrier:
         """See :meth:`..carriers.Carrier.open_replies`."""
         admin.make_replies(settings, name)
 
-    def keep_replies(self, settings: BrokerSettings, channel: Any, name: str) -> None:
-        """See :meth:`..carriers.Carrier.keep_replies`: the subscription's retention keeps them."""
-
     def leave_replies(self, settings: BrokerSettings, name: str, *, done: bool) -> None:
         """See :meth:`..carriers.Carrier.leave_replies`."""
         if done:

@@ -11,7 +11,7 @@ from ..carriers import Depth
 from ..queues import jobs_queue
 from ..settings import BrokerSettings
 from .client import redis_client, tls_options
-from .lease import LeaseKeys, expire
+from .lease import LeaseKeys, Line, expire
 from .rights import rights
 from .transport import HardenedAMQP, HardenedConnection
 
@@ -56,16 +56,15 @@ class RedisCarrier:
     def open_replies(self, settings: BrokerSettings, name: str) -> None:
         """See :meth:`..carriers.Carrier.open_replies`: the first message makes it."""
 
-    def keep_replies(self, settings: BrokerSettings, channel: Any, name: str) -> None:
-        """See :meth:`..carriers.Carrier.keep_replies`."""
-        with channel.conn_or_acquire() as client:
-            expire(client, name, settings.reply_ttl_s)
-
     def leave_replies(self, settings: BrokerSettings, name: str, *, done: bool) -> None:
         """See :meth:`..carriers.Carrier.leave_replies`."""
         # kombu has given unacknowledged messages back; they must not stay for ever.
         with redis_client(settings) as client:
-            expire(client, name, settings.reply_ttl_s)
+            line = Line(client.connection_pool)
+            try:
+                expire(line, name, settings.reply_ttl_s)
+            finally:
+                line.close()
 
     def create(self, settings: BrokerSettings, pools: list[str]) -> list[str]:
         """See :meth:`..carriers.Carrier.create`: there is nothing to make."""
@@ -88,6 +87,7 @@ def _transport_options(settings: BrokerSettings, *, lease: str) -> dict[str, Any
     return {
         "visibility_timeout": settings.visibility_timeout_s,
         "max_lease": settings.max_lease_s,
+        "reply_ttl": settings.reply_ttl_s,
         # Look for messages whose lease ran out every few seconds, not every 100.
         "unacked_restore_interval": max(1, min(10, int(settings.visibility_timeout_s / 4))),
         "unacked_restore_throttle": 1,

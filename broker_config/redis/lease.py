@@ -13,6 +13,7 @@ which wakes one waiting consumer per message and carries nothing.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
@@ -96,6 +97,15 @@ redis.call('LPUSH', KEYS[2], '')
 return redis.call('LTRIM', KEYS[2], 0, ARGV[2])
 """
 
+# KEYS: queue, bell, and all else that is held of the queue. ARGV: as PUT, then seconds.
+PUT_FOR: Final = (
+    PUT.replace("return ", "")
+    + """
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
+return 1
+"""
+)
+
 # KEYS: any. ARGV: seconds.
 EXPIRE: Final = """
 for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
@@ -120,61 +130,92 @@ class LeaseKeys(NamedTuple):
         )
 
 
-class Leases:
-    """The leases of one queue.
+class Line:
+    """One connection, on which scripts run one after another. Any thread may use it.
 
-    :param client: a redis-py client.
+    To borrow one from redis-py's pool for each script costs more than all the rest of a message.
+
+    :param pool: redis-py's, which knows how to connect.
     """
 
-    def __init__(self, client: Any, queue: str) -> None:
-        self._client = client
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self._connection = pool.make_connection()
+        self._lock = threading.Lock()
+
+    def run(self, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
+        """Run a script once and return its answer.
+
+        :raises RedisError, OSError: it may have run or not.
+        """
+        connection = self._connection
+        with self._lock:
+            try:
+                self._freshen()
+                connection.send_command("EVAL", script, len(keys), *keys, *arguments)
+                return connection.read_response()
+            except (RedisError, OSError) as error:
+                if not isinstance(error, ResponseError):
+                    connection.disconnect()  # an answer may still be under way
+                raise
+
+    def close(self) -> None:
+        """Close the connection; it is made anew when it is used."""
+        with self._lock:
+            self._connection.disconnect()
+
+    def _freshen(self) -> None:
+        """Leave a connection that the server has closed, or on which something lies that nobody asked for."""
+        connection = self._connection
+        try:
+            stale = connection.can_read()
+        except (RedisError, OSError):
+            stale = True
+        if stale:
+            connection.disconnect()
+
+
+class Leases:
+    """The leases of one queue."""
+
+    def __init__(self, line: Line, queue: str) -> None:
+        self._line = line
         self._keys = LeaseKeys.of(queue)
 
     def acknowledge(self, tag: str) -> None:
         """Forget a message for good."""
         keys = self._keys
-        run(self._client, ACKNOWLEDGE, (keys.unacked, keys.leased, keys.deliveries), tag)
+        self._line.run(ACKNOWLEDGE, (keys.unacked, keys.leased, keys.deliveries), tag)
 
     def give_back(self, tag: str) -> None:
         """Put a message back, next in turn; its number of deliveries stays."""
         keys = self._keys
-        run(self._client, GIVE_BACK, (keys.queue, keys.unacked, keys.leased, keys.bell), tag)
+        self._line.run(GIVE_BACK, (keys.queue, keys.unacked, keys.leased, keys.bell), tag)
 
     def give_back_due(self, lease_s: float) -> int:
         """Put back messages whose lease is older than ``lease_s`` seconds, and return how many."""
         keys = self._keys
         names = (keys.queue, keys.unacked, keys.leased, keys.bell)
-        return int(run(self._client, GIVE_BACK_DUE, names, lease_s, MAX_GIVEN_BACK))
+        return int(self._line.run(GIVE_BACK_DUE, names, lease_s, MAX_GIVEN_BACK))
 
     def extend(self, tags: list[str]) -> int:
         """Begin the leases of messages in work anew, and return how many still stood."""
-        return int(run(self._client, EXTEND, (self._keys.leased,), *tags)) if tags else 0
+        return int(self._line.run(EXTEND, (self._keys.leased,), *tags)) if tags else 0
 
 
-def put(client: Any, queue: str, item: bytes) -> None:
-    """Append a message to a queue and wake one consumer."""
-    keys = LeaseKeys.of(queue)
-    run(client, PUT, (keys.queue, keys.bell), item, MAX_BELLS - 1)
+def put(line: Line, queue: str, item: bytes, keep_s: int | None = None) -> None:
+    """Append a message to a queue and wake one consumer.
 
-
-def expire(client: Any, queue: str, seconds: int) -> None:
-    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
-    run(client, EXPIRE, tuple(LeaseKeys.of(queue)), seconds)
-
-
-def run(client: Any, script: str, keys: tuple[str, ...], *arguments: object) -> Any:
-    """Run a script once and return its answer.
-
-    The way through the client's own methods costs more than all the rest of a message.
+    :param keep_s: seconds from now after which the queue is forgotten with all that is in it.
     """
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        connection.send_command("EVAL", script, len(keys), *keys, *arguments)
-        return connection.read_response()
-    except RedisError as error:
-        if not isinstance(error, ResponseError):
-            connection.disconnect()  # an answer may still be under way
-        raise
-    finally:
-        pool.release(connection)
+    keys = LeaseKeys.of(queue)
+    if keep_s is None:
+        line.run(PUT, (keys.queue, keys.bell), item, MAX_BELLS - 1)
+    else:
+        rest = (keys.unacked, keys.leased, keys.deliveries)
+        line.run(PUT_FOR, (keys.queue, keys.bell, *rest), item, MAX_BELLS - 1, keep_s)
+
+
+def expire(line: Line, queue: str, seconds: int) -> None:
+    """Let a queue and what is in work of it be forgotten when nobody comes for it."""
+    line.run(EXPIRE, tuple(LeaseKeys.of(queue)), seconds)

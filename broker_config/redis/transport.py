@@ -8,8 +8,6 @@ of messages is our own (:mod:`.form`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty
 from time import monotonic
 from typing import Any, Final
@@ -21,7 +19,7 @@ from kombu.transport.virtual.base import QoS as VirtualQoS
 
 from ..signs import SIGNS
 from .form import packed, unpacked
-from .lease import TAKE, LeaseKeys, Leases, put
+from .lease import TAKE, LeaseKeys, Leases, Line, put
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
 
@@ -43,48 +41,30 @@ class LeaseQoS(redis.QoS):
         held = self._delivered.keys() - self._dirty  # kombu forgets what is done with at its leisure
         self._taken_at = {tag: at for tag, at in self._taken_at.items() if tag in held}
         oldest = monotonic() - self.channel.max_lease
-        with self._leases() as leases:
-            SIGNS.extended(leases.extend([tag for tag, at in self._taken_at.items() if at >= oldest]))
+        SIGNS.extended(self._leases().extend([tag for tag, at in self._taken_at.items() if at >= oldest]))
 
     def ack(self, delivery_tag: str) -> None:
         """Take a message off the broker for good; where that fails, its lease runs out and it comes again."""
         # First: a slot that stays taken, and a lease that is extended for it, would outlive the fault.
         VirtualQoS.ack(self, delivery_tag)
-        with self._leases() as leases:
-            leases.acknowledge(delivery_tag)
+        self._leases().acknowledge(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Give a message back, or forget it."""
         VirtualQoS.ack(self, delivery_tag)
-        with self._leases() as leases:
-            (leases.give_back if requeue else leases.acknowledge)(delivery_tag)
+        leases = self._leases()
+        (leases.give_back if requeue else leases.acknowledge)(delivery_tag)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
         """Give one message back."""
-        with self._leases(client) as leases:
-            leases.give_back(tag)
+        self._leases().give_back(tag)
 
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Give back what other consumers hold beyond their lease."""
-        with self._leases() as leases:
-            leases.give_back_due(self.visibility_timeout)
+        self._leases().give_back_due(self.visibility_timeout)
 
-    def _leases(self, client: Any = None) -> _Borrowed:
-        return _Borrowed(self.channel, client)
-
-
-class _Borrowed:
-    """A client of the channel's pool for as long as it is needed."""
-
-    def __init__(self, channel: Any, client: Any) -> None:
-        self._context = channel.conn_or_acquire(client)
-        self._queue = channel.lease_queue
-
-    def __enter__(self) -> Leases:
-        return Leases(self._context.__enter__(), self._queue)
-
-    def __exit__(self, *error: object) -> None:
-        self._context.__exit__(*error)
+    def _leases(self) -> Leases:
+        return Leases(self.channel.line, self.channel.lease_queue)
 
 
 class Channel(redis.Channel):
@@ -92,23 +72,28 @@ class Channel(redis.Channel):
 
     QoS = LeaseQoS
     body_encoding: Any = None
-    from_transport_options: Any = (*redis.Channel.from_transport_options, "max_lease")
+    from_transport_options: Any = (*redis.Channel.from_transport_options, "max_lease", "reply_ttl")
     #: Seconds after which a message that is still in work is left to others.
     max_lease: float = 3600
     #: Whether the queue was empty when it was last looked at: then wait for its bell.
     _idle = False
 
-    #: A client that lasts: to make one costs as much as a message.
-    _steady: Any = None
+    #: Seconds after which replies that nobody fetched are forgotten.
+    reply_ttl: int = 86_400
+    _line: Line | None = None
 
-    @contextmanager
-    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Yield ``client``, or this channel's own."""
-        if client is None:
-            if self._steady is None or self._steady.connection_pool is not self.pool:
-                self._steady = self._create_client()  # type: ignore[no-untyped-call]
-            client = self._steady
-        yield client
+    @property
+    def line(self) -> Line:
+        """The connection on which this channel's scripts run, beside the one that waits for messages."""
+        if self._line is None or self._line.pool is not self.pool:
+            self._line = Line(self.pool)
+        return self._line
+
+    def close(self) -> None:
+        """Close, once what is held was given back."""
+        super().close()  # type: ignore[no-untyped-call]
+        if self._line is not None:
+            self._line.close()
 
     @property
     def lease_queue(self) -> str:
@@ -121,8 +106,8 @@ class Channel(redis.Channel):
             return int(client.llen(queue))
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
-        with self.conn_or_acquire() as client:
-            put(client, queue, packed(message, queue))
+        keep_s = self.reply_ttl if queue.startswith("reply.") else None
+        put(self.line, queue, packed(message, queue), keep_s)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Ask for a message, or wait for the bell where there was none."""
@@ -168,8 +153,7 @@ class Channel(redis.Channel):
         SIGNS.dropped()
         LOG.warning("a message was dropped: not of this system's form")
         if tag:
-            with self.conn_or_acquire() as client:
-                Leases(client, queue).acknowledge(tag.decode())
+            Leases(self.line, queue).acknowledge(tag.decode())
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
         raise NotImplementedError("messages are consumed, never fetched without a lease")

@@ -56,9 +56,6 @@ class SqsCarrier:
         """See :meth:`..carriers.Carrier.open_replies`."""
         queues.make_replies(settings, name)
 
-    def keep_replies(self, settings: BrokerSettings, channel: Any, name: str) -> None:
-        """See :meth:`..carriers.Carrier.keep_replies`: the queue's retention keeps them."""
-
     def leave_replies(self, settings: BrokerSettings, name: str, *, done: bool) -> None:
         """See :meth:`..carriers.Carrier.leave_replies`."""
         if done:

@@ -14,7 +14,7 @@ import pytest
 
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.redis.client import redis_client
-from ephemeralml.broker_config.redis.lease import MAX_BELLS, TAKE, LeaseKeys, Leases, put
+from ephemeralml.broker_config.redis.lease import MAX_BELLS, TAKE, LeaseKeys, Leases, Line, put
 from ephemeralml.broker_config.replies import ReplyPublisher, ReplyQueue
 
 QUEUE = "jobs.p"
@@ -25,6 +25,10 @@ def entry(tag: str | None = None) -> bytes:
     return f"1{tag or uuid.uuid4()}{'0' * 32}body".encode()
 
 
+def line_of(client: Any) -> Line:
+    return Line(client.connection_pool)
+
+
 def take(client: Any) -> list[Any] | None:
     taken: list[Any] | None = client.eval(TAKE, len(KEYS), *KEYS)
     return taken
@@ -32,22 +36,22 @@ def take(client: Any) -> list[Any] | None:
 
 def test_a_message_is_never_nowhere(broker: BrokerSettings) -> None:
     with redis_client(broker) as client:
-        put(client, QUEUE, entry())
+        put(line_of(client), QUEUE, entry())
         taken = take(client)
         assert taken is not None
         _, tag, deliveries = taken
         assert deliveries == 1
         assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.leased)) == (0, 1, 1)
         assert take(client) is None
-        Leases(client, QUEUE).give_back(tag.decode())
+        Leases(line_of(client), QUEUE).give_back(tag.decode())
         assert (client.llen(QUEUE), client.hlen(KEYS.unacked), client.zcard(KEYS.leased)) == (1, 0, 0)
 
 
 def test_deliveries_are_counted_until_it_is_acknowledged(broker: BrokerSettings) -> None:
     tag = str(uuid.uuid4())
     with redis_client(broker) as client:
-        leases = Leases(client, QUEUE)
-        put(client, QUEUE, entry(tag))
+        leases = Leases(line_of(client), QUEUE)
+        put(line_of(client), QUEUE, entry(tag))
         for expected in (1, 2, 3):
             taken = take(client)
             assert taken is not None
@@ -62,9 +66,9 @@ def test_deliveries_are_counted_until_it_is_acknowledged(broker: BrokerSettings)
 def test_leases_run_out_on_the_servers_clock_and_can_be_extended(broker: BrokerSettings) -> None:
     tags = [str(uuid.uuid4()) for _ in range(3)]
     with redis_client(broker) as client:
-        leases = Leases(client, QUEUE)
+        leases = Leases(line_of(client), QUEUE)
         for tag in tags:
-            put(client, QUEUE, entry(tag))
+            put(line_of(client), QUEUE, entry(tag))
             take(client)
         client.zadd(KEYS.leased, {tag: time.time() - 100 for tag in tags})
         assert leases.extend([tags[1], "gone"]) == 1
@@ -77,10 +81,10 @@ def test_leases_run_out_on_the_servers_clock_and_can_be_extended(broker: BrokerS
 def test_what_was_given_back_comes_next(broker: BrokerSettings) -> None:
     with redis_client(broker) as client:
         for tag in ("0" * 36, "1" * 36):
-            put(client, QUEUE, entry(tag))
+            put(line_of(client), QUEUE, entry(tag))
         first = take(client)
         assert first is not None
-        Leases(client, QUEUE).give_back(first[1].decode())
+        Leases(line_of(client), QUEUE).give_back(first[1].decode())
         again = take(client)
         assert again is not None
         assert again[1] == first[1] == b"0" * 36
@@ -88,7 +92,7 @@ def test_what_was_given_back_comes_next(broker: BrokerSettings) -> None:
 
 def test_giving_back_what_is_not_held_adds_nothing(broker: BrokerSettings) -> None:
     with redis_client(broker) as client:
-        Leases(client, QUEUE).give_back("0" * 36)
+        Leases(line_of(client), QUEUE).give_back("0" * 36)
         assert not client.keys("*")
 
 
@@ -107,7 +111,7 @@ def test_bells_are_bounded_and_cleared(broker: BrokerSettings) -> None:
         with client.pipeline() as pipe:
             pipe.lpush(KEYS.bell, *[""] * (2 * MAX_BELLS))
             pipe.execute()
-        put(client, QUEUE, entry())
+        put(line_of(client), QUEUE, entry())
         assert client.llen(KEYS.bell) == MAX_BELLS
         take(client)
         assert take(client) is None

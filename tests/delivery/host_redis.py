@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.redis.client import redis_client
-from ephemeralml.broker_config.redis.lease import put
+from ephemeralml.broker_config.redis.lease import Line, put
 
 from .host import HostGone, Taken
 
@@ -45,7 +45,7 @@ class RedisHost:
         """Append messages to queues."""
         with self._client() as client:
             for queue, item in messages:
-                put(client, queue, item)
+                put(Line(client.connection_pool), queue, item)
 
     def broken(self, item: bytes) -> bytes:
         """Return a message with one bit of its body changed, still of the right form."""
