@@ -30,7 +30,7 @@ LABEL org.opencontainers.image.title="ephemeralml laboratory" \
 ENV PATH=/opt/ephemeralml/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp
 COPY --from=build /opt/ephemeralml /opt/ephemeralml
 # Volumes take their owner from these folders when they are mounted for the first time.
-RUN ["/bin/sh", "-eu", "-c", "for name in worker client client-data redis-data redis-config broker-worker broker-gateway broker-client flower-config postgres-data postgres-config store prometheus-data blobs-sqs blobs-pubsub pubsub-address; do install -d -o 10001 -g 10001 -m 0700 /volumes/$name; done; install -d -o 10001 -g 10001 -m 0700 /lab /data /blobs"]
+RUN ["/bin/sh", "-eu", "-c", "for name in worker client client-data redis-data redis-config broker-worker broker-relay broker-client flower-config postgres-data postgres-config store prometheus-data blobs-sqs blobs-pubsub pubsub-address; do install -d -o 10001 -g 10001 -m 0700 /volumes/$name; done; install -d -o 10001 -g 10001 -m 0700 /lab /data /blobs"]
 USER 10001:10001
 WORKDIR /tmp
 STOPSIGNAL SIGTERM

@@ -12,16 +12,22 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 PYTHONDO
 # hadolint ignore=DL3041
 RUN dnf install --assumeyes --setopt=install_weak_deps=False python3.11 python3.11-devel gcc-c++ && dnf clean all
 COPY deploy/docker/locks/build-gpu.txt deploy/docker/locks/worker-gpu.txt /locks/
-# What compiles against torch comes after it; both lists are of one lock, hashes included.
+# flash-attn comes as source and compiles against torch; everything else is a wheel. One lock, hashes included.
 RUN python3.11 -m venv /opt/ephemeralml \
     && /opt/ephemeralml/bin/pip install --require-hashes --requirement /locks/build-gpu.txt \
-    && awk '/^[a-z]/ {late = ($0 ~ /^(exllamav2|flash-attn)==/)} {print > (late ? "/locks/late.txt" : "/locks/early.txt")}' \
+    && awk '/^[a-z]/ {late = /^flash-attn==/} {print > (late ? "/locks/late.txt" : "/locks/early.txt")}' \
         /locks/worker-gpu.txt \
     && /opt/ephemeralml/bin/pip install --require-hashes --only-binary :all: --no-deps --requirement /locks/early.txt
-# H100 only: 9.0. One job per core would need more memory than builders have.
-RUN TORCH_CUDA_ARCH_LIST=9.0 FLASH_ATTENTION_FORCE_BUILD=TRUE FLASH_ATTN_CUDA_ARCHS=90 MAX_JOBS=4 \
-    /opt/ephemeralml/bin/pip install --require-hashes --no-binary exllamav2,flash-attn --no-deps \
-    --no-build-isolation --requirement /locks/late.txt
+# H100 only: 9.0. One job per core would need more memory than builders have. Without FORCE_BUILD its setup
+# fetches a binary of nobody's hash.
+ENV TORCH_CUDA_ARCH_LIST=9.0 FLASH_ATTN_CUDA_ARCHS=90 FLASH_ATTENTION_FORCE_BUILD=TRUE MAX_JOBS=4
+RUN /opt/ephemeralml/bin/pip install --require-hashes --no-binary flash-attn --no-deps --no-build-isolation \
+        --requirement /locks/late.txt
+# exllamav2's wheel compiles its extension at the first import, which the runtime has no nvcc for: import it
+# here, and put the extension where exllamav2 looks first.
+RUN TORCH_EXTENSIONS_DIR=/extensions /opt/ephemeralml/bin/python -c 'import exllamav2' \
+    && install -m 0644 /extensions/exllamav2_ext/exllamav2_ext.so \
+        "$(/opt/ephemeralml/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
 COPY . /src
 RUN /opt/ephemeralml/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel /src \
     && /opt/ephemeralml/bin/pip install --no-deps --no-index /wheel/*.whl \
