@@ -71,17 +71,21 @@ class Stage:
 
 @dataclass
 class Workers:
-    """Worker processes that the demo started; ends only those."""
+    """Worker processes that the demo started; ends only those.
+
+    :param more: settings beside the laboratory's.
+    """
 
     lab: Lab
+    more: dict[str, str] = field(default_factory=dict)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start one worker process."""
-        log = (self.lab.folder / f"worker-{len(self.started)}.log").open("w")
+        log = self._log(len(self.started)).open("w")
         process = subprocess.Popen(  # noqa: S603 - our own command, arguments as a list
             [sys.executable, "-m", "ephemeralml", "worker", *arguments],
-            env={**os.environ, **self.lab.worker_environment},
+            env={**os.environ, **self.lab.worker_environment, **self.more},
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -89,6 +93,14 @@ class Workers:
         log.close()
         self.started.append(process)
         return process
+
+    def last_line(self, process: subprocess.Popen[str]) -> str:
+        """Return the last line that a worker wrote to its log."""
+        lines = self._log(self.started.index(process)).read_text(encoding="utf-8").splitlines()
+        return lines[-1] if lines else ""
+
+    def _log(self, number: int) -> Path:
+        return self.lab.folder / f"worker-{number}.log"
 
     def stop(self) -> list[int]:
         """Drain every worker (SIGTERM) and return the exit codes."""
@@ -124,18 +136,36 @@ def demo(
     sentences: Annotated[Path, typer.Option(help="Text file, one sentence per line.")] = SENTENCES,
     keep: Annotated[Path | None, typer.Option(help="Keep everything in this new folder.")] = None,
     query: Annotated[str, typer.Option(help="Find the sentences nearest to this one.")] = QUERY,
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Let the host attack all of it, and show what it meets.")
+    ] = False,
 ) -> None:
-    """Run the whole way of a job on this machine: attest, release, seal, run, verify, refuse."""
+    """Run the whole way of a job on this machine: attest, release, seal, run, verify, refuse.
+
+    With --hostile, broker, store and machines turn on client and workers: the host reads, changes, swaps,
+    replays, drops and re-routes messages and substitutes keys. Exit 1: an attempt was not met as designed.
+    """
     stage = Stage()
     folder = keep or Path(tempfile.mkdtemp(prefix="ephemeralml-demo-"))
     try:
-        Demo(stage, folder, sentences, query).run()
+        if hostile:
+            from .demo_hostile import HostileDemo
+
+            shown = HostileDemo(stage, folder)
+            shown.run()
+            shown.report()
+        else:
+            Demo(stage, folder, sentences, query).run()
+            _summary(stage)
     except (Error, StepFailed) as error:
         ERR.print(f"[red]failed[/red] in step '{stage.current}': {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _summary(stage: Stage) -> None:
     table = Table("step", "seconds", "what was shown", title="EphemeralML demo")
     for name, seconds, note in stage.rows:
         table.add_row(name, f"{seconds:.2f}", note)
