@@ -194,13 +194,23 @@ class _Decoder:
         self.tags = tags
         self.strict = strict
 
-    def item(self, depth: int) -> object:
+    def item(self, depth: int) -> object:  # noqa: PLR0911 - one for each kind
         pos = self.pos
         if pos >= self.end:
             self._truncated()
         initial = self.data[pos]
-        self.pos = pos + 1
+        if initial < 24:  # small integers and short strings are most of what there is
+            self.pos = pos + 1
+            return initial
         major, info = initial >> 5, initial & 31
+        if info < 24 and _BYTES <= major <= _TEXT:
+            start = pos + 1
+            self.pos = stop = start + info
+            if stop > self.end:
+                self._truncated()
+            raw = self.data[start:stop]
+            return raw if major == _BYTES else self._text(raw)
+        self.pos = pos + 1
         if major == _SIMPLE:
             return self._simple(info)
         argument = info if info < 24 else self._argument(info)
@@ -303,21 +313,23 @@ class _Decoder:
         result: dict[object, object] = {}
         previous = b""
         seen = 0
+        strict, data, item = self.strict, self.data, self.item
         while seen != count if count is not None else not self._at_break():
             if count is None:
                 self._spend(1)
             start = self.pos
-            key = self.item(depth)
-            if type(key) not in (int, str, bytes):
+            key = item(depth)
+            kind = type(key)
+            if kind is not int and kind is not str and kind is not bytes:
                 raise MalformedError("CBOR_BAD_TYPE", "a map key is neither an integer nor a string")
             if key in result:
                 raise MalformedError("CBOR_DUPLICATE_KEY", "a map key stands twice")
-            if self.strict:
-                encoded = self.data[start : self.pos]
+            if strict:
+                encoded = data[start : self.pos]
                 if encoded < previous:
                     raise MalformedError("CBOR_NOT_DETERMINISTIC", "map keys are not sorted")
                 previous = encoded
-            result[key] = self.item(depth)
+            result[key] = item(depth)
             seen += 1
         return result
 
