@@ -11,6 +11,7 @@ exist so that tests hold the two paths equal.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -121,6 +122,13 @@ def _check_point(encoded: bytes) -> None:
         raise VerificationError("SIG_FAILED", "a point is not canonical or of small order")
 
 
+@lru_cache(maxsize=1024)
+def _public_key(encoded: bytes) -> Ed25519PublicKey:
+    """Return a key whose point was checked; one worker signs many messages."""
+    _check_point(encoded)
+    return Ed25519PublicKey.from_public_bytes(encoded)
+
+
 def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
     """Verify an Ed25519 signature strictly (RFC 8032, section 5.1.7, with the checks below).
 
@@ -135,10 +143,9 @@ def verify_ed25519(public_key: bytes, message: bytes, signature: bytes) -> None:
         raise VerificationError("SIG_FAILED", "an Ed25519 public key has 32 bytes")
     if int.from_bytes(signature[32:], "little") >= _L:
         raise VerificationError("SIG_FAILED", "S is not reduced")
-    _check_point(public_key)
     _check_point(signature[:32])
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+        _public_key(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise VerificationError("SIG_FAILED", "the signature does not match") from None
 
