@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final
 
 from ...wire.errors import DeliveryError
+from ..signs import SIGNS
 from .calls import MAX_LEASE_SECONDS, Calls, Lost
 
 LOG: Final = logging.getLogger("ephemeralml.broker")
@@ -122,6 +123,8 @@ class Leases:
                 self._calls.acknowledge(self._subscription, idents)
             elif idents and seconds is not None:
                 self._calls.lease(self._subscription, idents, seconds)
+                if seconds:
+                    SIGNS.extended(len(idents))
             idents.clear()
 
     def _again(self, done: list[str], given: list[str], error: Exception) -> None:

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final
 
 from ...wire.errors import DeliveryError
+from ..signs import SIGNS
 from .calls import Calls, Lost, Waited, pulled
 from .form import unpacked
 from .leases import Leases
@@ -125,6 +126,7 @@ class Puller:
             data, attributes = item.message.data, item.message.attributes
             message = unpacked(data, attributes, item.delivery_attempt, self._queue)
             if message is None:
+                SIGNS.dropped()
                 LOG.warning("a message was dropped: not of this system's form")
                 self._leases.drop(item.ack_id)
                 continue
