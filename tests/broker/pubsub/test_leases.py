@@ -12,6 +12,7 @@ import pytest
 from ephemeralml.broker_config.pubsub import leases as module
 from ephemeralml.broker_config.pubsub.calls import Calls, Lost, Missing
 from ephemeralml.broker_config.pubsub.leases import Leases
+from ephemeralml.broker_config.signs import SIGNS
 
 
 class Recorded:
@@ -86,11 +87,13 @@ def test_each_end_is_told_once(recorded: Recorded, make: Callable[..., Leases]) 
 def test_what_is_in_work_is_extended_and_nothing_else(
     recorded: Recorded, make: Callable[..., Leases]
 ) -> None:
+    before = SIGNS.leases_extended
     leases = make(1, 3600, lambda tag: tag != "left")
     leases.take("kept", "id-kept")
     leases.take("left", "id-left")
     until(lambda: recorded.ids("lease", 1).count("id-kept") >= 2)
     assert "id-left" not in recorded.ids("lease", 1)
+    until(lambda: SIGNS.leases_extended >= before + 2)
     leases.acknowledge("kept")
     until(lambda: recorded.ids("ack", None) == ["id-kept"])
 
