@@ -45,7 +45,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: A text that makes a sealed job of about 2 KiB (padded).
 TEXT: Final = "x" * 1700
 PAYLOAD: Final = base64.b64encode(os.urandom(2048)).decode()
-CONCURRENCY: Final = "2"
+CONCURRENCY: Final = "1"
 LATENCY_JOBS: Final = 100
 PATIENCE_S: Final = 300
 
