@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -23,33 +23,24 @@ from ..wire.chunk import is_chunk
 from ..wire.encoding import sha256
 from ..wire.errors import (
     AppraisalError,
-    DeliveryError,
-    EndorsementsError,
-    Error,
-    FetchError,
     MalformedError,
     VerificationError,
 )
 from ..wire.header import JobHeader
 from ..wire.job import Task
 from ..wire.keys import SuiteName
-from ..wire.opening import Opener
 from ..wire.pack import (
     DEFAULT_PACK_JOBS,
     PackReference,
-    SealedReply,
     decode_jobs,
     decode_message,
     decode_replies,
-    encode_jobs,
     encode_message,
 )
-from ..wire.private_keys import PrivateKey
-from ..wire.sealing import Sealer
-from .batch import commit
+from .collecting import Collector, Taken
 from .inputs import InputItem
-from .judge import JobResult, Judge
-from .sealed_jobs import make_job, seal_job, split
+from .judge import JobResult
+from .planning import Plan, seal_ticket
 from .stream import Delta, TicketStreams
 from .ticket import Ticket, TicketHead
 from .trust import Trust, VerifiedFleet
@@ -112,36 +103,9 @@ class Client:
         :raises ConfigurationError: the ticket cannot be written.
         :raises AppraisalError: the policy in force has ended or wants none of the workers.
         """
-        fleet = self.trust.renewed(fleet)
-        seed = secrets.token_bytes(32)
-        reply_key = PrivateKey.from_seed(suite, seed).public_key
-        not_after = int(self.now()) + lifetime_s
-        jobs = [make_job(fleet, item, task, reply_key, not_after) for item in items]
-        commitment = commit(jobs) if batch else None
-        head = TicketHead(
-            pool=fleet.pool,
-            reply_to="reply." + secrets.token_hex(16),
-            suite=suite,
-            seed=seed.hex(),
-            model=fleet.model.id,
-            model_hash=fleet.model.manifest_hash.hex(),
-            not_after=not_after,
-            policy=fleet.policy.to_json(),
-            signed_policy=self.trust.policy.in_force(self.now()).signed,
-            batch_id=secrets.token_hex(16) if batch else None,
-            input_root=None if commitment is None else commitment.root.hex(),
-        )
-        sealer = Sealer(fleet.fleet_key, "job", monotonic=time.monotonic)
-        sealed = [
-            seal_job(sealer, head, fleet, item.custom_id, replace(job, batch=commitment), index)
-            for index, (item, job) in enumerate(zip(items, jobs, strict=True))
-        ]
-        ticket = Ticket.create(ticket_path, head)
-        ticket.plan(
-            (record for record, _ in sealed),
-            (encode_jobs(fleet.pool, jobs) for jobs in split([job for _, job in sealed], pack_jobs)),
-        )
-        return ticket
+        reply_to = "reply." + secrets.token_hex(16)
+        plan = Plan(reply_to, task, suite, lifetime_s, pack_jobs, batch)
+        return seal_ticket(self.trust, fleet, items, ticket_path, plan, self.now)
 
     def push(self, ticket: Ticket, progress: Callable[[int], None] = lambda _: None) -> None:
         """Submit every pack of the ticket that the broker has not confirmed yet.
@@ -226,9 +190,8 @@ class Client:
     def _events(
         self, ticket: Ticket, timeout_s: float, progress: Callable[[int], None], streams: TicketStreams | None
     ) -> Iterator[Delta | JobResult]:
-        opener = Opener([ticket.reply_key], "result")
-        judge = Judge(ticket.head, self.trust, opener)
-        yield from self._stored(ticket, judge)
+        collector = Collector(ticket, self.trust, self.now, self._discard)
+        yield from collector.stored()
         if not ticket.missing:
             return
         with ReplyQueue(self.broker, ticket.head.reply_to) as queue:
@@ -247,58 +210,30 @@ class Client:
                         deadline, last_news = time.monotonic() + timeout_s, self.now()
                     yield from deltas
                     continue
-                results, judged = self._take(ticket, judge, delivery.body)
-                if judged:
+                taken = self._take(collector, delivery.body)
+                if taken.judged:
                     delivery.ack()
-                if results:
+                if taken.results:
                     deadline, last_news = time.monotonic() + timeout_s, self.now()
                     progress(len(ticket.missing))
-                yield from results
+                yield from taken.results
             if not ticket.missing:
                 queue.done()
 
-    def _stored(self, ticket: Ticket, judge: Judge) -> Iterator[JobResult]:
-        """Judge what earlier runs stored again: the policy in force may have withdrawn its trust."""
-        for job_id, reply in ticket.replies.items():
-            try:
-                yield judge.judge(ticket.jobs[job_id], reply, int(self.now()))
-            except AppraisalError:
-                self.trust.current()
-                self.discarded += 1
-
-    def _take(self, ticket: Ticket, judge: Judge, body: bytes) -> tuple[list[JobResult], bool]:
-        """Judge a message's replies and store the sound ones, before it is acknowledged.
-
-        Returns their results, and whether all could be judged: a reply whose evidence cannot be found
-        may be real, so its message is left to come again.
-        """
+    def _take(self, collector: Collector, body: bytes) -> Taken:
+        """Judge a message's replies and store the sound ones, before it is acknowledged."""
         try:
             message = decode_message(body)
             if isinstance(message, PackReference):
                 message = get_content(self.blobs, message.digest.hex(), message.size)
             _, replies = decode_replies(message)
         except (MalformedError, VerificationError):
-            self.discarded += 1
-            return [], True
-        judged = True
-        sound: list[tuple[SealedReply, JobResult]] = []
-        for reply in replies:
-            record = ticket.jobs.get(reply.job_id.hex())
-            if record is None or record.job_id not in ticket.missing:
-                continue
-            try:
-                sound.append((reply, judge.judge(record, reply, int(self.now()))))
-            except (FetchError, DeliveryError):
-                raise  # not judged: the message stays unacknowledged and comes again
-            except AppraisalError:
-                self.trust.current()  # without a policy in force nothing was judged either
-                self.discarded += 1
-            except EndorsementsError:
-                judged = False
-            except Error:
-                self.discarded += 1
-        ticket.received(ticket.head.pool, [reply for reply, _ in sound])
-        return [result for _, result in sound], judged
+            self._discard()
+            return Taken([], judged=True)
+        return collector.take(replies)
+
+    def _discard(self) -> None:
+        self.discarded += 1
 
     def message(self, pack: bytes, keep_until: int) -> bytes:
         """Return the message that carries a pack, which goes to the blob store where it is large.

@@ -36,6 +36,8 @@ class TicketHead:
     Where that policy was signed, results are judged by the signed one in force then, not by this copy.
 
     A batch has an id and the root that was committed to, hexadecimal; its indexes are the jobs' order.
+    ``gateway`` is the address of the gateway that the batch goes through, if any; ``window_s`` how many
+    seconds it may take.
     """
 
     pool: str
@@ -50,6 +52,8 @@ class TicketHead:
     batch_id: str | None = None
     input_root: str | None = None
     signed_policy: bool = False
+    gateway: str | None = None
+    window_s: int = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Ticket:
         self.last_submitted = 0.0
         self.replies: dict[str, SealedReply] = {}
         self._missing: set[str] = set()
+        #: How many ends of the batch were seen at the gateway.
+        self.seen = 0
 
     @classmethod
     def create(cls, path: Path, head: TicketHead) -> Ticket:
@@ -147,25 +153,39 @@ class Ticket:
         """Write down that the broker took a pack, at ``now`` (Unix seconds)."""
         self._record({"submitted": name, "at": now})
 
+    def accepted(self, now: float) -> None:
+        """Write down that all packs were taken together, at ``now`` (Unix seconds)."""
+        lines: list[dict[str, object]] = [{"submitted": name, "at": now} for name in self.pending_packs]
+        self._append(lines)
+        for line in lines:
+            self._apply(line)
+
     def unanswered_packs(self) -> dict[str, bytes]:
         """Return the packs, by name, of which a job is still missing."""
         missing = {bytes.fromhex(job_id) for job_id in self.missing}
         return {name: pack for name, pack in self.packs.items() if missing & _job_ids(pack)}
 
-    def received(self, pool: str, replies: Iterable[SealedReply]) -> list[SealedReply]:
+    def received(
+        self, pool: str, replies: Iterable[SealedReply], seen: int | None = None
+    ) -> list[SealedReply]:
         """Store judged replies that are new and ours; return those.
 
         Only replies that were found sound belong here: the first one wins, and a
         forged one must not take the place of the real one. They are on disk when this
         returns, so that the message may be acknowledged.
+
+        :param seen: how many ends of the batch were seen at the gateway with these.
         """
         fresh = {
             reply.job_id.hex(): reply
             for reply in replies
             if reply.job_id.hex() in self.jobs and reply.job_id.hex() not in self.replies
         }
+        place: dict[str, object] = {} if seen is None or seen == self.seen else {"seen": seen}
         if fresh:
-            self._record({"replies": _b64(encode_replies(pool, list(fresh.values())))})
+            self._record({"replies": _b64(encode_replies(pool, list(fresh.values()))), **place})
+        elif place:
+            self._record(place)
         return list(fresh.values())
 
     def close(self) -> None:
@@ -198,8 +218,9 @@ class Ticket:
         elif "submitted" in line:
             self.pending_packs.pop(str(line["submitted"]), None)
             self.last_submitted = max(self.last_submitted, float(str(line["at"])))
-        elif "replies" in line:
-            for reply in decode_replies(_unb64(line["replies"]))[1]:
+        elif "replies" in line or "seen" in line:
+            self.seen = _count(line.get("seen", self.seen))
+            for reply in decode_replies(_unb64(line["replies"]))[1] if "replies" in line else ():
                 self.replies.setdefault(reply.job_id.hex(), reply)
                 self._missing.discard(reply.job_id.hex())
         else:
@@ -227,6 +248,12 @@ def _lines(file: IO[str]) -> list[dict[str, object]]:
     if len(whole) < len(text):
         os.ftruncate(file.fileno(), len(whole.encode()))
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("not a count")
+    return value
 
 
 def _b64(data: bytes) -> str:

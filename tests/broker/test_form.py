@@ -34,7 +34,9 @@ class Form:
 FORMS = {
     "redis": Form(redis.packed, redis.unpacked),
     "sqs": Form(sqs.packed, lambda text, count, queue: sqs.unpacked(text, str(count), queue)),
-    "pubsub": Form(pubsub.packed, lambda packed, count, queue: pubsub.unpacked(*packed, count, queue)),
+    "pubsub": Form(
+        pubsub.packed, lambda packed, count, queue: pubsub.unpacked(packed[0], packed[1], count, queue)
+    ),
 }
 forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 JSON = st.recursive(

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from ephemeralml.producer.judge import Judge
+from ephemeralml.producer.collecting import Collector, Taken
+from ephemeralml.producer.ticket import Ticket
 from ephemeralml.receipts.outcome import verify_outcome
 from ephemeralml.wire.announcement import archive_name, newest_prefix
 from ephemeralml.wire.errors import AppraisalError, EngineError, Error, SealingError, VerificationError
 from ephemeralml.wire.header import JobHeader
 from ephemeralml.wire.job import Job, Output
-from ephemeralml.wire.opening import Opener
 from ephemeralml.wire.pack import (
     SealedJob,
     SealedReply,
@@ -164,18 +164,24 @@ def test_one_bad_job_never_harms_its_neighbours(stand: Stand) -> None:
     ]
 
 
+def collector_of(stand: Stand, ticket: Ticket) -> Collector:
+    client = stand.client
+    return Collector(ticket, client.trust, client.now, client._discard)
+
+
 def test_forged_reply_does_not_take_the_place_of_the_real_one(stand: Stand) -> None:
     ticket = stand.plan(item())
     (reply,) = stand.answer(ticket)
     forged = replace(reply.sealed, outcome=reply.sealed.outcome[:-1] + bytes([reply.sealed.outcome[-1] ^ 1]))
     take = stand.client._take  # the client's own way of taking a message
-    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
-    assert take(ticket, judge, encode_message(encode_replies(POOL, [forged]))) == ([], True)
-    assert take(ticket, judge, b"garbage") == ([], True)
+    collector = collector_of(stand, ticket)
+    assert take(collector, encode_message(encode_replies(POOL, [forged]))) == Taken([], judged=True)
+    assert take(collector, b"garbage") == Taken([], judged=True)
     assert stand.client.discarded == 2
     assert len(ticket.missing) == 1
-    ((result,), judged) = take(ticket, judge, encode_message(encode_replies(POOL, [reply.sealed])))
-    assert judged
+    taken = take(collector, encode_message(encode_replies(POOL, [reply.sealed])))
+    assert taken.judged
+    (result,) = taken.results
     assert result.status == "succeeded"
     assert not ticket.missing
 
@@ -186,9 +192,9 @@ def test_reply_from_an_unwanted_worker_is_discarded(stand: Stand) -> None:
     (reply,) = rogue.answer(stand.packs(ticket)[0])
     with pytest.raises(AppraisalError, match="MEASUREMENT_MISMATCH"):
         stand.judge(ticket, reply.sealed)
-    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
+    collector = collector_of(stand, ticket)
     message = encode_message(encode_replies(POOL, [reply.sealed]))
-    assert stand.client._take(ticket, judge, message) == ([], True)
+    assert stand.client._take(collector, message) == Taken([], judged=True)
     assert len(ticket.missing) == 1
 
 
@@ -203,9 +209,9 @@ def test_reply_whose_evidence_is_hidden_stays_undecided(stand: Stand, hide: str)
     else:
         other = archive_name(POOL, stand.pipeline.identity.evidence_hash)
         stand.blobs.put(name, b"junk" if hide == "junk" else stand.blobs.get(other))
-    judge = Judge(ticket.head, stand.client.trust, Opener([ticket.reply_key], "result"))
+    collector = collector_of(stand, ticket)
     message = encode_message(encode_replies(POOL, [reply.sealed]))
-    assert stand.client._take(ticket, judge, message) == ([], False)
+    assert stand.client._take(collector, message) == Taken([], judged=False)
     assert len(ticket.missing) == 1
 
 
