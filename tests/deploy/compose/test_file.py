@@ -122,3 +122,36 @@ def test_order_has_no_circle_and_waits_for_what_ends(name: str) -> None:
 def test_workers_have_time_to_finish(name: str) -> None:
     grace = float(SERVICES[name]["environment"].get("EPHEMERALML_WORKER_GRACE_SECONDS", 25))
     assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= grace + 10
+
+
+PAGE = (ROOT / "docs" / "deploy" / "laptop.md").read_text()
+COMMANDS = re.findall(r"(?m)^(docker-compose .*?)(?: +#.*)?$", PAGE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_names_services_that_are_there(command: str) -> None:
+    words = command.split()[1:]
+    while words[0] == "--profile":
+        assert words[1] in PROFILES
+        words = words[2:]
+    assert words[0] in ("ps", "logs", "run", "exec", "stop", "down", "restart", "up")
+    taking = {"-v", "--entrypoint"}
+    named = [word for at, word in enumerate(words[1:], 1) if word[0] != "-" and words[at - 1] not in taking]
+    if words[0] in ("run", "exec", "restart", "logs"):
+        assert named[0] in SERVICES
+    if words[0] == "up":
+        assert set(named) <= set(SERVICES)
+
+
+def test_the_page_submits_as_the_test_does() -> None:
+    submits = [command for command in COMMANDS if " submit " in command]
+    assert len(submits) == 3
+    for command, client in zip(submits, ("client", "client-sqs", "client-pubsub"), strict=True):
+        assert command.endswith(f" {client} submit texts.txt --pool minilm --wait")
+        assert SERVICES[client]["entrypoint"][-1] in ("ephemeralml", "client")
+
+
+def test_the_page_names_the_published_ports() -> None:
+    published = {port for service in SERVICES.values() for port in service.get("ports", [])}
+    named = re.findall(r"`http://(127\.0\.0\.1:\d+)`", PAGE)
+    assert {f"{address}:{address.rpartition(':')[2]}" for address in named} == published
