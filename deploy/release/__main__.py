@@ -72,8 +72,19 @@ def check(arguments: argparse.Namespace) -> int:
     report = _report(steps, source, held)
     (out / "report.json").write_bytes(report)
     _attest(arguments, source, built, materials, report, started)
-    print("released: every step holds" if held else "NOT to be released")
+    print(_verdict(steps))
     return 0 if held else 1
+
+
+def _verdict(steps: list[Step]) -> str:
+    if not all(step.held for step in steps):
+        return "NOT to be released"
+    dark = [step.name for step in steps if step.data.get("judged") is False]
+    return (
+        f"may be released, by agreement without a judgement of: {', '.join(dark)}"
+        if dark
+        else "may be released"
+    )
 
 
 def _say(steps: list[Step], step: Step) -> None:
