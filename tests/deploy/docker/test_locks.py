@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from .files import HERE, OURS, bases, lock, wanted
@@ -35,13 +38,22 @@ def test_each_image_has_a_lock_and_each_lock_a_use() -> None:
 def test_the_lock_is_of_todays_requirements(image: str) -> None:
     """An edit of pyproject.toml without a run of ``lock`` shows here."""
     found = lock(image)
-    for requirement in wanted(image):
+    for requirement in [*wanted(image), *(more for one in wanted(image) for more in of_extras(one))]:
         if requirement.marker is not None and not requirement.marker.evaluate({"python_version": "3.11"}):
             continue
         name = canonicalize_name(requirement.name)
         assert name in found, f"{name} is not locked: run deploy/docker/lock"
         fits = requirement.specifier.contains(found[name][0], prereleases=True)
         assert fits, f"{name}: run deploy/docker/lock"
+
+
+def of_extras(requirement: Requirement) -> Iterator[Requirement]:
+    """Yield what a package's extras ask for, by the package that is installed here."""
+    for text in (metadata.requires(requirement.name) or []) if requirement.extras else []:
+        more = Requirement(text)
+        chosen = [more.marker.evaluate({"extra": extra}) for extra in requirement.extras if more.marker]
+        if any(chosen):
+            yield Requirement(text.partition(";")[0])
 
 
 @pytest.mark.parametrize(
