@@ -147,6 +147,14 @@ def test_what_is_not_committed_is_no_commits_image(checkout: Path, tmp_path: Pat
     assert "REVISION=unknown" in (tmp_path / "asked").read_text()
 
 
+def test_a_copy_without_history_is_no_commit(checkout: Path, tmp_path: Path) -> None:
+    shutil.rmtree(checkout / ".git")
+    done = build(checkout, "gateway")
+    assert (done.returncode, done.stderr.split(":")[0]) == (78, "error DIRTY_CHECKOUT")
+    assert build(checkout, "gateway", ALLOW_DIRTY="1").returncode == 0
+    assert {"REVISION=unknown", "SOURCE_DATE_EPOCH=0"} <= set((tmp_path / "asked").read_text().splitlines())
+
+
 def test_an_unknown_image_is_refused(checkout: Path) -> None:
     done = build(checkout, "unheard")
     assert (done.returncode, done.stderr.split(":")[0]) == (64, "error NO_SUCH_IMAGE")
