@@ -100,7 +100,11 @@ def test_the_laboratory_starts_the_kms_of_a_pod(tmp_path: Path) -> None:
     for name in ("ephemeralml", "python3"):
         (programs / name).write_text(f'#!/bin/sh\nexec {Path(sys.executable).parent / name} "$@"\n')
         (programs / name).chmod(0o755)
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
     def here(command: list[str]) -> list[str]:
         places = {"/lab": lab, "/kms": kms, "/tmp": tmp_path / "tmp"}  # noqa: S108 - the container's
