@@ -54,7 +54,7 @@ def check(source: Path, wheel: Path, locks: Path, scratch: Path) -> tuple[Step, 
 
 
 def _runs(python: Path, source: Path) -> list[tuple[str, list[str | Path]]]:
-    tests: list[str | Path] = [python, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", *SUITES]
+    tests: list[str | Path] = [python, "-m", "pytest", "--tb=short", "-p", "no:cacheprovider", *SUITES]
     shown: list[str | Path] = [python, "-m", "ephemeralml", "demo"]
     return [("tests", tests), ("demo", shown), ("demo --hostile", [*shown, "--hostile"])]
 
