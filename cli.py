@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "demo": (".producer.cli.demo", "demo"),
     "submit": (".producer.cli.jobs", "submit"),
     "results": (".producer.cli.jobs", "results"),
+    "batch": (".producer.cli.batch", "app"),
     "proxy": (".producer.cli.proxy", "proxy"),
     "verify": (".producer.cli.verify", "app"),
     "attest": (".producer.cli.attest", "app"),

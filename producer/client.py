@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ..attestation.policy import TrustPolicy, load_policy
+from ..attestation.policy import TrustPolicy
 from ..attestation.policy_source import PolicySource, StaticPolicy
 from ..attestation.verify import Endorsements
 from ..broker_config.blobs import BlobStore, get_content, put_content
@@ -22,17 +22,14 @@ from ..broker_config.submit import Submitter
 from ..wire.chunk import is_chunk
 from ..wire.encoding import sha256
 from ..wire.errors import (
-    AppraisalError,
     MalformedError,
     VerificationError,
 )
-from ..wire.header import JobHeader
 from ..wire.job import Task
 from ..wire.keys import SuiteName
 from ..wire.pack import (
     DEFAULT_PACK_JOBS,
     PackReference,
-    decode_jobs,
     decode_message,
     decode_replies,
     encode_message,
@@ -40,9 +37,9 @@ from ..wire.pack import (
 from .collecting import Collector, Taken
 from .inputs import InputItem
 from .judge import JobResult
-from .planning import Plan, seal_ticket
+from .planning import Plan, check_wanted, seal_ticket
 from .stream import Delta, TicketStreams
-from .ticket import Ticket, TicketHead
+from .ticket import Ticket
 from .trust import Trust, VerifiedFleet
 
 POLL_SECONDS: Final = 0.5
@@ -124,27 +121,11 @@ class Client:
             for left, (name, pack) in zip(range(len(packs) - 1, -1, -1), packs.items(), strict=True):
                 policy = self.trust.current()
                 if policy is not judged:
-                    self.check_wanted(ticket.head, packs.values(), policy)
+                    check_wanted(self.trust, ticket.head, packs.values())
                     judged = policy
                 submitter.submit(ticket.head.pool, self.message(pack, ticket.head.not_after))
                 ticket.submitted(name, self.now())
                 progress(left)
-
-    def check_wanted(self, head: TicketHead, packs: Iterable[bytes], policy: TrustPolicy) -> None:
-        """Refuse to submit what was sealed under an earlier policy to a key that nobody wanted now holds.
-
-        :raises AppraisalError: ``FLEET_KEY_NOT_WANTED``, or nobody is wanted.
-        """
-        if policy == load_policy(head.policy.encode()):
-            return
-        fleet = self.trust.fleet(head.pool)
-        wanted = {worker.body.fleet_key.key_id for worker in fleet.workers.values()}
-        headers = (job.header for pack in packs for job in decode_jobs(pack)[1])
-        if not {JobHeader.decode(header).key_id for header in headers} <= wanted:
-            raise AppraisalError(
-                "FLEET_KEY_NOT_WANTED",
-                "the policy has changed, and no worker that it wants holds the key that was sealed to",
-            )
 
     def _submit_again(self, ticket: Ticket, last_news: float) -> None:
         """Submit what stayed unanswered for longer than a dead worker's lease.

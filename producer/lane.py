@@ -24,6 +24,7 @@ from .batch import commit
 from .client import Client
 from .inputs import InputItem
 from .judge import JobResult, Judge
+from .planning import check_wanted
 from .sealed_jobs import make_job, seal_job, split
 from .stream import Delta, JobStream
 from .ticket import JobRecord, TicketHead
@@ -200,7 +201,7 @@ class Lane:
         """
         policy = self.client.trust.current()
         if policy is not pack.policy:
-            self.client.check_wanted(pack.head, [pack.body], policy)
+            check_wanted(self.client.trust, pack.head, [pack.body])
             pack.policy = policy
         return self.client.message(pack.body, pack.head.not_after)
 

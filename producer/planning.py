@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..attestation.policy import load_policy
+from ..wire.errors import AppraisalError
+from ..wire.header import JobHeader
 from ..wire.job import Task
 from ..wire.keys import SuiteName
-from ..wire.pack import DEFAULT_PACK_JOBS, encode_jobs
+from ..wire.pack import DEFAULT_PACK_JOBS, decode_jobs, encode_jobs
 from ..wire.private_keys import PrivateKey
 from ..wire.sealing import Sealer
 from .batch import commit
@@ -84,3 +87,20 @@ def seal_ticket(
         (encode_jobs(fleet.pool, jobs) for jobs in split([job for _, job in sealed], plan.pack_jobs)),
     )
     return ticket
+
+
+def check_wanted(trust: Trust, head: TicketHead, packs: Iterable[bytes]) -> None:
+    """Refuse to submit what was sealed under an earlier policy to a key that nobody wanted now holds.
+
+    :raises AppraisalError: ``FLEET_KEY_NOT_WANTED``, nobody is wanted, or the policy in force has ended.
+    """
+    if trust.current() == load_policy(head.policy.encode()):
+        return
+    fleet = trust.fleet(head.pool)
+    wanted = {worker.body.fleet_key.key_id for worker in fleet.workers.values()}
+    headers = (job.header for pack in packs for job in decode_jobs(pack)[1])
+    if not {JobHeader.decode(header).key_id for header in headers} <= wanted:
+        raise AppraisalError(
+            "FLEET_KEY_NOT_WANTED",
+            "the policy has changed, and no worker that it wants holds the key that was sealed to",
+        )

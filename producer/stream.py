@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..wire.chunk import ChunkHeader, Deltas, decode_chunk, is_chunk, read_deltas
 from ..wire.errors import Error, VerificationError
@@ -32,6 +32,8 @@ from ..wire.private_keys import PrivateKey
 if TYPE_CHECKING:
     from .judge import JobResult
     from .ticket import JobRecord, Ticket
+
+Event = TypeVar("Event", bound="Delta | JobResult")
 
 #: Runs of one job that are followed at once; a job that keeps being run again needs no more.
 MAX_RUNS: Final = 4
@@ -190,7 +192,7 @@ class TicketStreams:
         return [] if stream is None else stream.finish(result)
 
 
-async def in_threads(iterator: Iterator[Delta | JobResult]) -> AsyncIterator[Delta | JobResult]:
+async def in_threads(iterator: Iterator[Event]) -> AsyncIterator[Event]:
     """Drive a stream from asyncio: each step runs in a thread."""
     while (event := await asyncio.to_thread(next, iterator, None)) is not None:
         yield event

@@ -111,12 +111,12 @@ def results(
         broker_running(read_settings(broker, state_dir)) as running,
         Ticket.load(ticket) as opened,
     ):
-        client = make_client(running, _judging(opened.head, policy, policy_root))
+        client = make_client(running, judging(opened.head, policy, policy_root))
         _push(client, opened)
         _finish(client, opened, out or ticket.with_name(ticket.name + ".results.jsonl"), timeout)
 
 
-def _judging(head: TicketHead, policy: Path | None, policy_root: str | None) -> PolicySource:
+def judging(head: TicketHead, policy: Path | None, policy_root: str | None) -> PolicySource:
     """Return the policy in force; the ticket's own copy only where there never was a signed one."""
     if policy is not None:
         source = policy_source(policy, policy_root)

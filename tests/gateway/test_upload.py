@@ -22,10 +22,10 @@ from ephemeralml.producer.gateway.upload.split import (
     MAX_LINE_BYTES,
     CborSplitter,
     LineSplitter,
-    item_size,
 )
 from ephemeralml.wire.encoding import encode
 from ephemeralml.wire.errors import DeliveryError, Error, MalformedError
+from ephemeralml.wire.sequence import item_size
 
 from .conftest import Site
 from .uploads import NOW, SealedBatch
@@ -263,7 +263,7 @@ def test_lines_are_cut_alike_in_any_pieces(lines: list[bytes], step: int) -> Non
 def test_junk_is_sized_or_refused(data: bytes) -> None:
     """Sizes never point backwards, so that a reader always gets on."""
     try:
-        size, whole = item_size(data)
+        size, whole = item_size(data, MAX_ITEM_BYTES)
     except MalformedError:
         return
     assert size <= len(data) if whole else len(data) < size

@@ -29,7 +29,7 @@ from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester
 from ephemeralml.broker_config.settings import broker_settings
 from ephemeralml.producer.cli.common import make_client, policy_source, read_policy, root_key
 from ephemeralml.producer.cli.doctor import _policy as doctor_policy
-from ephemeralml.producer.cli.jobs import _judging
+from ephemeralml.producer.cli.jobs import judging
 from ephemeralml.producer.cli.policy_diff import compare, lay_out, show_place
 from ephemeralml.producer.cli.policy_propose import _proposal
 from ephemeralml.producer.cli.policy_words import span
@@ -508,14 +508,14 @@ def test_clients_follow_bundles_and_remember(desk: Desk) -> None:
 
 def test_a_ticket_is_judged_by_the_policy_in_force(desk: Desk) -> None:
     desk.release(1)
-    assert _judging(head(signed=False), None, None).current(0).version == "of the ticket"
-    source = _judging(head(signed=True), Path("store"), ROOT.hex())
+    assert judging(head(signed=False), None, None).current(0).version == "of the ticket"
+    source = judging(head(signed=True), Path("store"), ROOT.hex())
     assert source.current(time.time()).version == "1.json"
     with pytest.raises(ConfigurationError, match="POLICY_NEEDED"):
-        _judging(head(signed=True), None, None)
+        judging(head(signed=True), None, None)
     with pytest.raises(ConfigurationError, match="POLICY_NOT_SIGNED"):
-        _judging(head(signed=True), Path("1.json"), None)
-    assert isinstance(_judging(head(signed=False), Path("1.json"), None), StaticPolicy)
+        judging(head(signed=True), Path("1.json"), None)
+    assert isinstance(judging(head(signed=False), Path("1.json"), None), StaticPolicy)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,9 @@ from ephemeralml.attestation.verify import endorsements_for
 from ephemeralml.broker_config.settings import broker_settings
 from ephemeralml.producer import client as client_module
 from ephemeralml.producer.client import Client
-from ephemeralml.producer.judge import Judge
+from ephemeralml.producer.collecting import Collector
 from ephemeralml.producer.ticket import Ticket
 from ephemeralml.wire.errors import AppraisalError, ConfigurationError
-from ephemeralml.wire.opening import Opener
 from ephemeralml.wire.pack import encode_message, encode_replies
 from ephemeralml.wire.private_keys import PrivateKey
 
@@ -154,9 +153,9 @@ def test_results_are_judged_by_the_policy_in_force(bench: Bench) -> None:
 
 
 def take(bench: Bench, ticket: Ticket, message: bytes) -> tuple[int, bool]:
-    judge = Judge(ticket.head, bench.client.trust, Opener([ticket.reply_key], "result"))
-    results, judged = bench.client._take(ticket, judge, message)
-    return len(results), judged
+    client = bench.client
+    taken = client._take(Collector(ticket, client.trust, client.now, client._discard), message)
+    return len(taken.results), taken.judged
 
 
 def test_a_reply_of_an_unwanted_worker_is_discarded_and_its_job_asked_again(bench: Bench) -> None:
