@@ -12,7 +12,7 @@ import pytest
 from .compose.processes import Machine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def machine() -> Iterator[Machine]:
     """A folder for services; all of them end with it."""
     # Not pytest's folder: PostgreSQL's own user must reach it, and sockets have short names.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import cbor2
@@ -28,19 +30,7 @@ from .upload import seal_upload
 
 TEXTS = ["a sealed text", "another one", "and a third"]
 PATIENCE_S = 90
-
-
-def _prometheus() -> list[str]:
-    return ["prometheus"] if shutil.which("prometheus") else []
-
-
-@pytest.fixture(scope="module")
-def running(machine: Machine) -> Machine:
-    """All that one command starts."""
-    if postgres.binaries() is None or shutil.which("redis-server") is None:
-        pytest.skip("PostgreSQL or Redis is not installed")
-    machine.up("worker-1", "worker-2", "gateway", "relay", "flower", *_prometheus())
-    return machine
+SERVERS = ("redis-server", "prometheus", "go")
 
 
 def broker_url(machine: Machine, role: str) -> str:
@@ -59,7 +49,7 @@ def api(machine: Machine) -> httpx.Client:
     )
 
 
-def test_a_batch_goes_through_gateway_and_relay(running: Machine) -> None:
+def a_batch_goes_through_gateway_and_relay(running: Machine) -> None:
     settings = BrokerSettings(broker_url=broker_url(running, "client"), state_dir=Path("/nowhere"))
     client = make_client(settings, read_policy(running.volume("client") / "policy.json"))
     with api(running) as gateway:
@@ -88,16 +78,15 @@ def test_a_batch_goes_through_gateway_and_relay(running: Machine) -> None:
     }
 
 
-def test_a_client_submits_to_the_queue(running: Machine) -> None:
+def a_client_submits_to_the_queue(running: Machine) -> None:
     submits(running, "client", "texts", workers=2)
 
 
-@pytest.mark.parametrize("profile", ["sqs", "pubsub"])
-def test_a_client_submits_through_a_fake(running: Machine, profile: str) -> None:
-    if profile == "pubsub":
-        running.program("pstest", pstest.binary())
-    running.up(f"worker-{profile}")
-    submits(running, f"client-{profile}", profile, workers=1)
+def clients_submit_through_the_fakes(running: Machine) -> None:
+    running.program("pstest", pstest.binary())
+    for profile in ("sqs", "pubsub"):
+        running.up(f"worker-{profile}")
+        submits(running, f"client-{profile}", profile, workers=1)
 
 
 def submits(running: Machine, client: str, name: str, *, workers: int) -> None:
@@ -109,7 +98,7 @@ def submits(running: Machine, client: str, name: str, *, workers: int) -> None:
     assert f"{workers} trusted worker(s)" in done.stderr
 
 
-def test_flower_sees_workers_and_may_read_no_jobs(running: Machine) -> None:
+def flower_sees_workers_and_may_read_no_jobs(running: Machine) -> None:
     url = (running.volume("flower-config") / "broker-url").read_text()
     with redis.Redis.from_url(url) as monitor, pytest.raises(redis.exceptions.NoPermissionError):
         monitor.lrange("jobs.minilm", 0, -1)
@@ -117,9 +106,7 @@ def test_flower_sees_workers_and_may_read_no_jobs(running: Machine) -> None:
     assert answer.status_code == 200
 
 
-def test_prometheus_reads_the_workers_and_the_rules(running: Machine) -> None:
-    if not _prometheus():
-        pytest.skip("Prometheus is not installed")
+def prometheus_reads_the_workers_and_the_rules(running: Machine) -> None:
     url = f"http://127.0.0.1:{running.ports['9090']}/api/v1"
     deadline = time.monotonic() + PATIENCE_S
     while not (targets := httpx.get(f"{url}/targets").json()["data"]["activeTargets"]):
@@ -134,7 +121,7 @@ def test_prometheus_reads_the_workers_and_the_rules(running: Machine) -> None:
     assert len(httpx.get(f"{url}/rules").json()["data"]["groups"]) == 3
 
 
-def test_setup_again_changes_nothing(running: Machine) -> None:
+def setup_again_changes_nothing(running: Machine) -> None:
     files = {"store": "pgpass", "client": "policy.json", "redis-config": "redis.conf"}
     kept = {name: (running.volume(name) / file).read_bytes() for name, file in files.items()}
     again = running.run("setup", *services()["setup"]["command"])
@@ -143,14 +130,14 @@ def test_setup_again_changes_nothing(running: Machine) -> None:
     assert kept == {name: (running.volume(name) / file).read_bytes() for name, file in files.items()}
 
 
-def test_workers_get_neither_the_operators_key_nor_the_kmss(running: Machine) -> None:
+def workers_get_neither_the_operators_key_nor_the_kmss(running: Machine) -> None:
     assert {path.name for path in running.volume("worker").iterdir()} == {
         "root", "policy.json", "model.eml", "lab.env"
     }  # fmt: skip
     assert {path.name for path in running.volume("client").iterdir()} == {"policy.json"}
 
 
-def test_roles_have_passwords_and_rights_of_their_own(running: Machine) -> None:
+def roles_have_passwords_and_rights_of_their_own(running: Machine) -> None:
     urls = {
         role: tomllib.loads((running.volume(f"broker-{role}") / "config.toml").read_text())["broker"][
             "broker_url"
@@ -165,7 +152,7 @@ def test_roles_have_passwords_and_rights_of_their_own(running: Machine) -> None:
         nobody.ping()
 
 
-def test_the_relays_health_is_its_connections(running: Machine) -> None:
+def the_relays_health_is_its_connections(running: Machine) -> None:
     """The check that the file names: sound for the relay, unsound for what holds no such connection."""
     check = [sys.executable, str(ROOT / "deploy/compose/connected.py")]
     ports = [running.ports[port] for port in ("6379", "5432")]
@@ -178,16 +165,50 @@ def test_the_relays_health_is_its_connections(running: Machine) -> None:
     assert subprocess.run([*check, "/proc/self"], capture_output=True, check=False).returncode == 64
 
 
-def test_secrets_are_for_their_owner_only(running: Machine) -> None:
+def secrets_are_for_their_owner_only(running: Machine) -> None:
     secret = ("store", "postgres-config", "redis-config", "broker-worker", "broker-relay", "flower-config")
     for name in secret:
         for path in running.volume(name).iterdir():
             assert path.stat().st_mode & 0o077 == 0, path.name
 
 
-def test_all_stop_when_asked(running: Machine) -> None:
+def every_service_was_tried(running: Machine) -> None:
+    assert {*running.running, *running.ended, "client", "client-sqs", "client-pubsub"} == set(services())
+
+
+def all_stop_when_asked(running: Machine) -> None:
     logs = json.loads(running.log("worker-1").splitlines()[0])
     assert logs["level"]
     codes = running.down()
     assert (codes.pop("pod"), codes.pop("pubsub", -15)) == (-15, -15)  # neither is ours
     assert set(codes.values()) == {0}, codes
+
+
+STEPS: tuple[Callable[[Machine], None], ...] = (
+    a_batch_goes_through_gateway_and_relay,
+    a_client_submits_to_the_queue,
+    clients_submit_through_the_fakes,
+    flower_sees_workers_and_may_read_no_jobs,
+    prometheus_reads_the_workers_and_the_rules,
+    setup_again_changes_nothing,
+    workers_get_neither_the_operators_key_nor_the_kmss,
+    roles_have_passwords_and_rights_of_their_own,
+    the_relays_health_is_its_connections,
+    secrets_are_for_their_owner_only,
+    every_service_was_tried,
+    all_stop_when_asked,
+)
+
+
+def test_the_laboratory_runs(machine: Machine) -> None:
+    """One test, for one start of everything: several processes of pytest would each make their own."""
+    programs = {"postgres": postgres.binaries(), **{name: shutil.which(name) for name in SERVERS}}
+    missing = sorted(name for name, found in programs.items() if found is None)
+    if missing:
+        reason = f"not installed: {', '.join(missing)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    machine.up("worker-1", "worker-2", "gateway", "relay", "flower", "prometheus")
+    for step in STEPS:
+        step(machine)
