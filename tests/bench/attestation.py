@@ -31,7 +31,8 @@ from ..attestation.confidential_space import forge as confidential_space
 from ..attestation.nitro import forge as nitro
 from ..attestation.nvidia import forge as nvidia
 from ..fuzz.seeds import recorded
-from .crypto import ROOT, machine
+from .crypto import machine
+from .workload import ROOT
 
 TURNS: Final = 100
 WARM_UP: Final = 1

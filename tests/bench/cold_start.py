@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ephemeralml.broker_config.profiles import broker_running
 from ephemeralml.broker_config.settings import broker_settings
@@ -77,25 +77,42 @@ def dearest_imports(text: str, count: int = 10) -> list[tuple[float, str]]:
     return sorted(((cost, name) for name, cost in costs.items()), reverse=True)[:count]
 
 
-def main() -> None:
-    """Measure and print the table."""
-    starts = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+def measure(starts: int = 5) -> dict[str, Any]:
+    """Return the stages of some starts in seconds, and the dearest imports in milliseconds."""
     with site() as environment:
         start(environment)
         runs = [start(environment)[0] for _ in range(starts)]
         _, imports = start(environment, "-X", "importtime")
-    print(f"| stage | median of {starts}, s | best, s |\n|---|---|---|")
+    bare = [bare_import("openvino") for _ in range(starts)]
+    return {"runs": runs, "bare": bare, "imports": dearest_imports(imports), "load": os.getloadavg()[0]}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the Markdown tables."""
+    runs = found["runs"]
+    lines = [f"| stage | median of {len(runs)}, s | best, s |", "|---|---:|---:|"]
     for name in runs[0]:
         values = [run[name] for run in runs]
-        print(f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} |")
-    bare = [bare_import("openvino") for _ in range(starts)]
-    print(f"| bare `import openvino` | {statistics.median(bare):.2f} | {min(bare):.2f} |")
-    median = statistics.median(run["gate open"] for run in runs)
-    print(f"\nfrom process start to gate open: {median:.2f} s (wanted on a quiet machine: {TARGET_S} s)")
-    print(f"load average: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
-    print("| dearest imports, by themselves | ms |\n|---|---|")
-    for cost, name in dearest_imports(imports):
-        print(f"| {name} | {cost:.0f} |")
+        lines.append(f"| {name} | {statistics.median(values):.2f} | {min(values):.2f} |")
+    bare = found["bare"]
+    lines.append(f"| bare `import openvino` | {statistics.median(bare):.2f} | {min(bare):.2f} |")
+    lines += ["", "| dearest imports, by themselves | ms |", "|---|---:|"]
+    lines += [f"| {name} | {cost:.0f} |" for cost, name in found["imports"]]
+    return "\n".join(lines)
+
+
+def gate_open(found: dict[str, Any]) -> float:
+    """Return the median time from process start to gate open, in seconds."""
+    return float(statistics.median(run["gate open"] for run in found["runs"]))
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    found = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    print(table(found))
+    gate = gate_open(found)
+    print(f"\nfrom process start to gate open: {gate:.2f} s (wanted on a quiet machine: {TARGET_S} s)")
+    print(f"load average: {found['load']:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
 """What sealing, receipts and opening cost per job: one table, beside the raw primitives.
 
-Run by ``make bench``. Writes ``bench-results/crypto.json`` and the table between the
+A part of ``make bench``, which keeps the figures; ``python -m tests.bench.page`` writes the table between the
 markers in README.md. Each figure is the best of several rounds on one thread.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -32,10 +29,11 @@ from ephemeralml.wire.pack import SealedJob, decode_jobs, encode_jobs
 from ephemeralml.wire.private_keys import PrivateKey
 from ephemeralml.wire.sealing import Sealer
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 ROUNDS: Final = 25
 LOOPS: Final = 60
 PACK: Final = 32
+#: What a job needs besides its inference.
+STEPS: Final = ("seal job", "open job", "issue receipt", "seal result", "open result")
 SENTENCE: Final = (
     "The nurse wrote down the temperature of every patient before the morning round began today."
 )
@@ -82,7 +80,7 @@ def claims_for(request: bytes, response: bytes, nonce: bytes) -> Claims:
     )
 
 
-def measure() -> dict[str, float]:
+def figures_of_steps() -> dict[str, float]:
     """Return microseconds per job of each step, and of the raw primitives."""
     fleet, reply = PrivateKey.generate(), PrivateKey.generate()
     job = Job(
@@ -148,43 +146,33 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
-def table(figures: dict[str, float]) -> str:
+def measure() -> dict[str, Any]:
+    """Return the figures as this part keeps them."""
+    return {"microseconds": figures_of_steps()}
+
+
+def table(found: dict[str, Any]) -> str:
     """Return the Markdown table with ratios to the raw primitives."""
+    figures: dict[str, float] = found["microseconds"]
     raw = {
         "issue receipt": figures["raw: Ed25519 sign"],
         "verify receipt": figures["raw: Ed25519 verify"],
     }
-    steps = ("seal job", "open job", "issue receipt", "seal result", "open result")
     lines = ["| step | µs per job | beside the raw primitive |", "|---|---:|---|"]
     for name, value in figures.items():
         ratio = f"{value / raw[name]:.2f} × raw Ed25519" if name in raw else ""
         lines.append(f"| {name} | {value:.1f} | {ratio} |")
-    total = sum(figures[name] for name in steps)
-    lines.append(
-        f"| **seal, open, receipt, seal, open** | **{total:.1f}** | the reference system (Rust): 164 |"
-    )
-    stamp = datetime.now(UTC).date().isoformat()
-    how = (
-        f"one thread, best of {ROUNDS} rounds, warm sealers, X-Wing, a sentence of 15 words, 384 numbers back"
-    )
-    return "\n".join([*lines, "", f"Measured {stamp} on {machine()}; {how}."])
+    beside = "the reference system (Rust): 164"
+    lines.append(f"| **seal, open, receipt, seal, open** | **{per_job(figures):.1f}** | {beside} |")
+    lines += ["", f"One thread, best of {ROUNDS} rounds, warm sealers, X-Wing, a sentence of 15 words, "]
+    lines[-1] += "384 numbers back."
+    return "\n".join(lines)
 
 
-def main() -> int:
-    """Measure, print, and write the table and the JSON file."""
-    figures = measure()
-    text = table(figures)
-    print(text)
-    folder = ROOT / "bench-results"
-    folder.mkdir(exist_ok=True)
-    (folder / "crypto.json").write_text(json.dumps({"machine": machine(), "microseconds": figures}, indent=2))
-    readme = ROOT / "README.md"
-    content = readme.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- bench:begin -->\n).*?(<!-- bench:end -->)", re.DOTALL)
-    if marked.search(content):
-        readme.write_text(marked.sub(lambda m: f"{m[1]}\n{text}\n\n{m[2]}", content), encoding="utf-8")
-    return 0
+def per_job(figures: dict[str, float]) -> float:
+    """Return microseconds of seal, open, receipt, seal, open."""
+    return sum(figures[name] for name in STEPS)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(table(measure()))
