@@ -110,6 +110,8 @@ def attempt(scene: Scene, one: Attempt) -> Verdict:
         return Verdict(one, Met("", str(error)), held=False)
     except Error as error:
         return Verdict(one, Met(error.code, "the attempt itself failed"), held=False)
+    except ValueError:  # more, or fewer, messages or announcements than the attempt is made for
+        return Verdict(one, Met("", "the attempt went otherwise than planned"), held=False)
     return Verdict(one, met, held=met.code == one.code)
 
 

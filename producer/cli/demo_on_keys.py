@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -27,11 +28,13 @@ from ...wire.private_keys import PrivateKey
 from ..lab import IMAGE, POOL
 from .demo_scene import Met, NotMet, Scene
 
-REGION = "us-east-1"
-DEADLINE_S = 10.0
+REGION: Final = "us-east-1"
+DEADLINE_S: Final = 10.0
 #: A pool that has no key yet.
-PLANTED_POOL = "planted"
-DAY_S = 86_400
+PLANTED_POOL: Final = "planted"
+DAY_S: Final = 86_400
+#: How a worker's last line begins when its boot failed.
+_ERROR: Final = re.compile(r"\berror ([A-Z][A-Z0-9_]+):")
 
 
 def ask_without_attestation(scene: Scene) -> Met:
@@ -190,7 +193,7 @@ def _refused_fleet(scene: Scene, forged: Announcement) -> Met:
 
 def _worker_refuses(scene: Scene) -> Met:
     line = scene.start_worker(PLANTED_POOL)
-    with suppress(ValueError):
-        code = line.split("error ", 1)[1].split(":", 1)[0]
-        return Met(code, "the worker does not use it, and announces nothing")
-    raise NotMet("a worker uses the planted key")
+    refused = _ERROR.search(line)
+    if refused is None:
+        raise NotMet("a worker uses the planted key")
+    return Met(refused[1], "the worker does not use it, and announces nothing")

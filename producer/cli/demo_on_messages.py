@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import replace
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,7 +20,7 @@ from .demo_host import forms
 from .demo_scene import MARK, OTHER_POOL, Met, NotMet, Scene, altered, flipped, succeeded
 
 #: A deadline that passes while the host holds the job.
-SHORT_LIFE_S = 1
+SHORT_LIFE_S: Final = 1
 
 
 def read_everything(scene: Scene) -> Met:

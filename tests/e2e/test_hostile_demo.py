@@ -48,6 +48,12 @@ def ended(_: Scene) -> Met:
     raise DeliveryError("NOTHING_TAKEN", "the host found nothing")
 
 
+def otherwise(_: Scene) -> Met:
+    codes: list[str] = ["TWO", "CODES"]
+    (code,) = codes
+    return Met(code, "")
+
+
 @pytest.mark.parametrize(
     ("act", "held"),
     [
@@ -56,6 +62,7 @@ def ended(_: Scene) -> Met:
         (lambda _: Met("", "not refused"), False),
         (through, False),
         (ended, False),
+        (otherwise, False),
     ],
 )
 def test_only_the_designed_refusal_holds(
