@@ -2,19 +2,17 @@
 
 Run by ``python -m tests.bench.attestation``. *Cold* forgets every remembered certificate before each
 turn; *warm* has seen the chain. Recorded evidence where the corpus is here, else the tests' own. Each
-figure is the best of many turns on one thread. Writes ``bench-results/attestation.json``.
+figure is the best of many turns on one thread.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
@@ -31,8 +29,6 @@ from ..attestation.confidential_space import forge as confidential_space
 from ..attestation.nitro import forge as nitro
 from ..attestation.nvidia import forge as nvidia
 from ..fuzz.seeds import recorded
-from .crypto import machine
-from .workload import ROOT
 
 TURNS: Final = 100
 WARM_UP: Final = 1
@@ -167,7 +163,7 @@ def _nvidia() -> list[Case]:
     ]
 
 
-def measure() -> tuple[dict[str, float], dict[str, tuple[float, float | None]]]:
+def timings() -> tuple[dict[str, float], dict[str, tuple[float, float | None]]]:
     """Return raw checks, and for each case its time and that of its raw checks, in microseconds.
 
     All take turns, so that a disturbance of the machine falls on all of them alike, and the best of the
@@ -189,28 +185,21 @@ def measure() -> tuple[dict[str, float], dict[str, tuple[float, float | None]]]:
     return raw, {case.name: (best[case.name], floors[case.name]) for case in wanted}
 
 
-def table(raw: dict[str, float], results: dict[str, tuple[float, float | None]]) -> str:
+def measure() -> dict[str, Any]:
+    """Return the figures as this part keeps them."""
+    raw, results = timings()
+    return {"raw": raw, "checks": results}
+
+
+def table(found: dict[str, Any]) -> str:
     """Return the Markdown table."""
     lines = ["| verification | ms | its raw signature checks, ms | beside them |", "|---|---:|---:|---|"]
-    for name, (cost, floor) in results.items():
+    for name, (cost, floor) in found["checks"].items():
         beside = ("-", "-") if floor is None else (f"{floor / 1e3:.2f}", f"{cost / floor:.2f} ×")
         lines.append(f"| {name} | {cost / 1e3:.2f} | {beside[0]} | {beside[1]} |")
-    kinds = ", ".join(f"{name} {cost:.0f}" for name, cost in raw.items())
-    stamp = datetime.now(UTC).date().isoformat()
-    how = f"one thread, best of {TURNS} turns"
-    return "\n".join([*lines, "", f"One raw check, µs: {kinds}. Measured {stamp} on {machine()}; {how}."])
-
-
-def main() -> int:
-    """Measure, print, and write the JSON file."""
-    raw, results = measure()
-    print(table(raw, results))
-    folder = ROOT / "bench-results"
-    folder.mkdir(exist_ok=True)
-    found = {"machine": machine(), "raw_microseconds": raw, "microseconds": results}
-    (folder / "attestation.json").write_text(json.dumps(found, indent=2))
-    return 0
+    kinds = ", ".join(f"{name} {cost:.0f}" for name, cost in found["raw"].items())
+    return "\n".join([*lines, "", f"One raw check, µs: {kinds}. One thread, best of {TURNS} turns."])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(table(measure()))

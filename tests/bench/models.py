@@ -1,6 +1,6 @@
 """How fast a package opens, against the ciphers and hashes it is made of.
 
-``python -m tests.bench.models``: packages MiniLM, opens it, and prints CPU and wall time beside
+``python -m tests.bench.models``: packages MiniLM, opens it, and gives CPU and wall time beside
 raw AES-256-GCM and SHA-256 of the same bytes. The best of many interleaved turns counts, because the
 machine is shared.
 """
@@ -8,19 +8,20 @@ machine is shared.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ephemeralml.attestation.key_release.protocol import DataKey
-from ephemeralml.producer.lab import minilm_folder
 from ephemeralml.workers.models import folder_files, open_package, package_model
 from ephemeralml.workers.models.memory import anonymous_memory
+
+from .workload import model_folder
 
 CHUNK = 1 << 20
 TURNS = 15
@@ -51,13 +52,13 @@ def steps(package: Path, size: int, signer: bytes) -> dict[str, Callable[[], obj
     }
 
 
-def main() -> None:
-    """Print the table."""
+def measure() -> dict[str, Any]:
+    """Return megabytes, and the best wall and CPU seconds of each step."""
     key = Ed25519PrivateKey.generate()
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "minilm.eml"
         made = package_model(
-            folder_files(minilm_folder()),
+            folder_files(model_folder()[0]),
             package,
             model_id="minilm",
             model_version="1",
@@ -72,11 +73,18 @@ def main() -> None:
                 step()
                 turn = (time.perf_counter() - wall, time.process_time() - cpu)
                 best[name] = (min(best[name][0], turn[0]), min(best[name][1], turn[1]))
-    print(f"{made.size / 1e6:.0f} MB, {os.cpu_count()} CPUs, best of {TURNS}")
+    return {"megabytes": made.size / 1e6, "seconds": best}
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the Markdown table."""
+    best = found["seconds"]
+    lines = ["| of one package | wall, ms | CPU, ms | beside raw AES |", "|---|---:|---:|---:|"]
     for name, (wall, cpu) in best.items():
         ratio = best["AES-256-GCM"][1] / cpu
-        print(f"{name:28} wall {wall * 1e3:6.1f} ms  CPU {cpu * 1e3:6.1f} ms  {ratio:4.0%} of raw AES")
+        lines.append(f"| {name} | {wall * 1e3:.1f} | {cpu * 1e3:.1f} | {ratio:.0%} |")
+    return "\n".join([*lines, "", f"{found['megabytes']:.0f} MB, best of {TURNS} turns."])
 
 
 if __name__ == "__main__":
-    main()
+    print(table(measure()))

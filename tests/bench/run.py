@@ -27,6 +27,8 @@ PARTS: Final = {
     "engines": "MiniLM beside other libraries: single, batch, input length, memory",
     "concurrency": "callers at once on one engine",
     "pipeline": "sealed jobs beside plain Celery and the raw engine",
+    "attestation": "verifying evidence, beside its raw signature checks",
+    "models": "opening a model package, beside its ciphers",
     "cold_start": "from process start to open gate, by stages",
 }
 #: Longest time of one part, in seconds; the first run installs what is measured beside ours.
@@ -55,14 +57,15 @@ def run_part(name: str) -> dict[str, Any]:
     target = RESULTS / f"{name}.part"
     command = [sys.executable, "-m", "tests.bench.run", "--part", name, "--into", str(target)]
     began = time.perf_counter()
+    log = RESULTS / f"{name}.log"
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, check=False, timeout=PART_S, stderr=subprocess.PIPE, text=True
-        )
+        with log.open("wb") as errors:
+            done = subprocess.run(command, cwd=ROOT, check=False, timeout=PART_S, stderr=errors)
     except subprocess.TimeoutExpired:
         return {"error": f"not done in {PART_S} s"}
     if done.returncode or not target.exists():
-        return {"error": (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:200]}
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return {"error": f"{(lines or ['it ended without a word'])[-1][:200]} (more in {log.name})"}
     figures: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
     target.unlink()
     return {**figures, "took_s": round(time.perf_counter() - began, 1), "load": round(os.getloadavg()[0], 2)}
@@ -91,7 +94,8 @@ def write(path: Path, found: dict[str, Any]) -> None:
 
 def run(wanted: list[str], out: Path, resume: bool, price: float) -> int:
     """Run the wanted parts; return how many failed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (RESULTS, out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     found = {"parts": {}, **read(out), "machine": machine(), "price_per_hour": price}
     for name in wanted:
         if resume and "error" not in found["parts"].get(name, {"error": ""}):
