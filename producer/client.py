@@ -22,6 +22,7 @@ from ..broker_config.submit import Submitter
 from ..wire.chunk import is_chunk
 from ..wire.encoding import sha256
 from ..wire.errors import (
+    ConfigurationError,
     MalformedError,
     VerificationError,
 )
@@ -37,7 +38,7 @@ from ..wire.pack import (
 from .collecting import Collector, Taken
 from .inputs import InputItem
 from .judge import JobResult
-from .planning import Plan, check_wanted, seal_ticket
+from .planning import Plan, check_wanted, check_whole, seal_ticket
 from .stream import Delta, TicketStreams
 from .ticket import Ticket
 from .trust import Trust, VerifiedFleet
@@ -108,10 +109,15 @@ class Client:
         """Submit every pack of the ticket that the broker has not confirmed yet.
 
         :param progress: called with the number of packs still to go.
+        :raises ConfigurationError: ``TICKET_INCOMPLETE``: the client was ended before all was sealed.
+            ``WRONG_GATEWAY``: the ticket is for a gateway.
         :raises DeliveryError: the broker cannot be reached; call again, nothing is lost.
         :raises AppraisalError: the policy in force has ended, wants none of the workers, or
             ``FLEET_KEY_NOT_WANTED``: none of those that it wants holds the key that was sealed to.
         """
+        check_whole(ticket)
+        if ticket.head.gateway is not None:
+            raise ConfigurationError("WRONG_GATEWAY", "the ticket is for a gateway, not for this queue")
         self._submit(ticket, dict(ticket.pending_packs), progress)
 
     def _submit(self, ticket: Ticket, packs: dict[str, bytes], progress: Callable[[int], None]) -> None:

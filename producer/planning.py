@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..attestation.policy import load_policy
-from ..wire.errors import AppraisalError
+from ..wire.errors import AppraisalError, ConfigurationError
 from ..wire.header import JobHeader
 from ..wire.job import Task
 from ..wire.keys import SuiteName
@@ -103,4 +103,16 @@ def check_wanted(trust: Trust, head: TicketHead, packs: Iterable[bytes]) -> None
         raise AppraisalError(
             "FLEET_KEY_NOT_WANTED",
             "the policy has changed, and no worker that it wants holds the key that was sealed to",
+        )
+
+
+def check_whole(ticket: Ticket) -> None:
+    """Refuse to submit a part of what was wanted.
+
+    :raises ConfigurationError: ``TICKET_INCOMPLETE``: the client was ended before all was sealed.
+    """
+    if not ticket.whole:
+        raise ConfigurationError(
+            "TICKET_INCOMPLETE",
+            "the client was ended before all was sealed; nothing was sent: remove the ticket, submit again",
         )

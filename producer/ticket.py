@@ -83,6 +83,8 @@ class Ticket:
         self.last_submitted = 0.0
         self.replies: dict[str, SealedReply] = {}
         self._missing: set[str] = set()
+        #: Whether all was written down that belongs to it; nothing is submitted before.
+        self.whole = False
         #: How many ends of the batch were seen at the gateway.
         self.seen = 0
 
@@ -145,6 +147,7 @@ class Ticket:
         """Write down jobs and the packs that carry them, before anything is submitted."""
         lines: list[dict[str, object]] = [{"job": asdict(record)} for record in records]
         lines += [{"pack": str(len(self.packs) + i), "data": _b64(pack)} for i, pack in enumerate(packs)]
+        lines.append({"planned": len(lines)})
         for line in lines:
             self._apply(line)
         self._append(lines)
@@ -215,6 +218,8 @@ class Ticket:
                 self._missing.add(record.job_id)
         elif "pack" in line:
             self.packs[str(line["pack"])] = self.pending_packs[str(line["pack"])] = _unb64(line["data"])
+        elif "planned" in line:
+            self.whole = True
         elif "submitted" in line:
             self.pending_packs.pop(str(line["submitted"]), None)
             self.last_submitted = max(self.last_submitted, float(str(line["at"])))

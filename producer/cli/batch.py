@@ -241,10 +241,12 @@ def _planned(
     """Yield the ticket of a file: a new one, or the one that is there if it is for this gateway."""
     if path.exists():
         with Ticket.load(path) as opened:
-            client.name_of(opened)
-            ERR.print(f"going on with {escape(str(path))}", soft_wrap=True)
-            yield opened
-        return
+            if opened.whole:
+                client.name_of(opened)
+                ERR.print(f"going on with {escape(str(path))}", soft_wrap=True)
+                yield opened
+                return
+            path.unlink()  # an earlier run was ended while it sealed: nothing was sent
     items = read_inputs(file)
     fleet = client.trust_pool(pool)
     tasks = {task for worker in fleet.workers.values() for task in worker.body.tasks}

@@ -267,6 +267,8 @@ def _problem(answer: urllib3.BaseHTTPResponse) -> Error:
     ):
         return DeliveryError("GATEWAY_FAILED", f"the gateway answers with status {answer.status}")
     text = "".join(letter for letter in detail[:200] if letter.isprintable())
+    if answer.status in (401, 403):
+        return ConfigurationError(code, text)
     return DeliveryError(code, text, retriable=retriable or answer.status in (408, 429, 503))
 
 

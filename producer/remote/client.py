@@ -24,7 +24,7 @@ from ..batch import SealedBatch, batch_file
 from ..collecting import Collector
 from ..inputs import InputItem
 from ..judge import JobResult
-from ..planning import Plan, check_wanted, seal_ticket
+from ..planning import Plan, check_wanted, check_whole, seal_ticket
 from ..ticket import Ticket
 from ..trust import Trust, VerifiedFleet
 from .api import BatchStatus, GatewayApi
@@ -182,8 +182,7 @@ class GatewayClient:
         """
         if ticket.head.gateway != self.api.url or ticket.head.batch_id is None:
             raise ConfigurationError("WRONG_GATEWAY", "the ticket is not for this gateway")
-        if not ticket.jobs or not ticket.packs:
-            raise ConfigurationError("TICKET_INCOMPLETE", "nothing was sealed under this ticket: remove it")
+        check_whole(ticket)
         return "batch_" + ticket.head.batch_id
 
     def _read(self, name: str, ticket: Ticket, collector: Collector) -> Iterator[list[JobResult]]:

@@ -8,7 +8,7 @@ import pytest
 
 from ephemeralml.producer.remote import AsyncGatewayClient
 from ephemeralml.producer.ticket import Ticket
-from ephemeralml.wire.errors import ConfigurationError, DeliveryError
+from ephemeralml.wire.errors import ConfigurationError
 
 from ..delivery.brokers import until
 from ..delivery.site import right
@@ -87,5 +87,5 @@ def test_a_ticket_for_another_gateway_is_refused(there: Stand) -> None:
 def test_a_wrong_key_is_said(there: Stand) -> None:
     client = there.client()
     client.api._headers["Authorization"] = "Bearer eml_wrong"
-    with pytest.raises(DeliveryError, match="UNAUTHENTICATED"):
+    with pytest.raises(ConfigurationError, match="UNAUTHENTICATED"):
         client.trust_pool("minilm")
