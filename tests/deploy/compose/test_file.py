@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ephemeralml.producer.gateway.serve import GRACE_SECONDS
+
 from .processes import FILE, ROOT, in_order, mounts, needs, services
 
 SERVICES = services()
@@ -122,6 +124,10 @@ def test_order_has_no_circle_and_waits_for_what_ends(name: str) -> None:
 def test_workers_have_time_to_finish(name: str) -> None:
     grace = float(SERVICES[name]["environment"].get("EPHEMERALML_WORKER_GRACE_SECONDS", 25))
     assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) >= grace + 10
+
+
+def test_the_gateway_has_time_to_end_its_requests() -> None:
+    assert int(SERVICES["gateway"]["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
 
 
 PAGE = (ROOT / "docs" / "deploy" / "laptop.md").read_text()
