@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -26,7 +25,8 @@ from step import NotHeld, Step
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-LOCKS = ROOT / "deploy" / "docker" / "locks"
+#: How the names of results end; nothing else is ever removed.
+RESULTS = (".whl", ".tar.gz", "report.json", "provenance.json", "provenance.dsse.json")
 
 
 def main() -> int:
@@ -43,8 +43,7 @@ def check(arguments: argparse.Namespace) -> int:
     """Do every step, write artefacts, report and provenance, and return 0 when all hold."""
     started = int(time.time())
     out: Path = arguments.out
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    _empty(out)
     source = artefacts.read_source(ROOT, arguments.revision)
     exceptions = read_exceptions(HERE / "exceptions.toml", datetime.now(UTC).date())
     steps: list[Step] = []
@@ -85,6 +84,20 @@ def _verdict(steps: list[Step]) -> str:
         if dark
         else "may be released"
     )
+
+
+def _empty(out: Path) -> None:
+    """Make the folder for the results, or take out of it what an earlier check left.
+
+    :raises NotHeld: it holds something else.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = list(out.iterdir())
+    foreign = [path.name for path in found if not path.is_file() or not path.name.endswith(RESULTS)]
+    if foreign:
+        raise NotHeld(f"the folder of --out holds something else: {foreign[0]}")
+    for path in found:
+        path.unlink()
 
 
 def _say(steps: list[Step], step: Step) -> None:
@@ -147,7 +160,9 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("check", help="build, test, judge and attest a revision")
     one.add_argument("--revision", default="HEAD", help="commit to release (HEAD)")
-    one.add_argument("--out", type=Path, default=ROOT / "dist" / "release", help="folder, made anew")
+    one.add_argument(
+        "--out", type=Path, default=ROOT / "dist" / "release", help="folder for the results (dist/release)"
+    )
     one.add_argument("--osv", type=Path, help="OSV dump: the zip of an ecosystem, or a folder")
     one.add_argument("--offline-ok", action="store_true", help="go on where no database could be asked")
     one.add_argument("--key", type=Path, help="release key: file of an Ed25519 seed, 32 bytes")

@@ -15,7 +15,17 @@ TEST_TOOLS: Final = ("pytest", "pytest-timeout", "hypothesis", "pycddl", "jsonsc
 #: Pure suites, which need no server: formats, sealing, receipts, and what the packages say of themselves.
 SUITES: Final = ("tests/wire", "tests/receipts", "tests/house/test_examples.py")
 #: Environment of the wheel's own run: nothing of this checkout.
-_KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX", "TMPDIR")
+_KEPT: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "PIP_INDEX_URL",
+    "PIP_FIND_LINKS",
+    "PIP_NO_INDEX",
+    "EPHEMERALML_CORPUS",
+)
 
 _WHERE: Final = (
     "import sys, pathlib, ephemeralml, importlib.metadata as m;"

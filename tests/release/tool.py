@@ -28,3 +28,4 @@ licences = load("licences")
 vulnerabilities = load("vulnerabilities")
 provenance = load("provenance")
 NotHeld: type[Exception] = step.NotHeld
+installed = load("installed")
