@@ -30,6 +30,30 @@ def run(command: list[str | Path], programs: Path, **settings: str) -> subproces
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+SCRIPTS = [*(HERE / name for name in ("build", "pin-bases", "lock", "sbom")), ROOT / "deploy/compose/up"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_say_what_they_do(script: Path, tmp_path: Path) -> None:
+    done = run([script, "--help"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    head = [line[2:] for line in script.read_text().splitlines()[1:] if line.startswith("# ")]
+    assert done.stdout.splitlines() == head[: len(done.stdout.splitlines())]
+    assert script.name in done.stdout or script.name == "lock"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "status"),
+    [("build", "NO_IMAGE", 64), ("sbom", "NO_FOLDER", 64), ("lock", "NO_UV", 78)],
+)
+def test_what_is_missing_is_said_in_one_line(tmp_path: Path, name: str, code: str, status: int) -> None:
+    if name == "lock" and shutil.which("uv", path="/usr/bin:/bin"):
+        pytest.skip("this machine has uv")
+    done = run([HERE / name], tmp_path)
+    assert (done.returncode, done.stderr.split(":")[0]) == (status, f"error {code}")
+    assert done.stderr.count("\n") == 1
+
+
 # ---------------------------------------------------------------- pin-bases
 
 
