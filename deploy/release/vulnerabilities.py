@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ from step import NotHeld, Step
 #: jinja2 2.10 has CVE-2019-10906, fixed in 2.10.1.
 CONTROL: Final = Pin("jinja2", "2.10", ("control",))
 CONTROL_ID: Final = "CVE-2019-10906"
+#: A dump whose newest record is older knows nothing of what was found since. Records change every day.
+MAX_DUMP_DAYS: Final = 14
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,25 @@ class Unjudged(Exception):
     """No database could be asked, or it did not prove that it answers."""
 
 
-def from_dump(dump: Path, pins: Iterable[Pin]) -> list[Advisory]:
+def from_dump(dump: Path, pins: Iterable[Pin], today: date) -> list[Advisory]:
     """Match pins against an OSV dump: a folder of JSON files, or the ``all.zip`` of an ecosystem.
 
-    :raises Unjudged: there is no dump, or it does not know the control.
+    :raises Unjudged: there is no dump, it is too old, or it does not know the control.
     """
     wanted: dict[str, list[Pin]] = {}
     for pin in (*pins, CONTROL):
         wanted.setdefault(pin.name, []).append(pin)
     found: list[Advisory] = []
+    newest = ""
     try:
         for record in _records(dump):
+            newest = max(newest, str(record.get("modified", "")))
             found += _matches(record, wanted)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise Unjudged(f"the OSV dump cannot be read: {error}") from None
+        age = today - date.fromisoformat(newest[:10]) if newest else timedelta.max
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise Unjudged(f"the OSV dump cannot be read: {type(error).__name__}") from None
+    if age > timedelta(days=MAX_DUMP_DAYS):
+        raise Unjudged(f"the OSV dump holds no record of the last {MAX_DUMP_DAYS} days")
     return _without_control(found)
 
 
@@ -206,7 +214,7 @@ def judge(pins: tuple[Pin, ...], dump: Path | None, offline_ok: bool, exceptions
     )
     if dump is not None:
         try:
-            return check(from_dump(dump, pins), f"the OSV dump {dump.name}", exceptions)
+            return check(from_dump(dump, pins, exceptions.today), f"the OSV dump {dump.name}", exceptions)
         except Unjudged as error:
             reasons.append(str(error))
     for service, name in ways:

@@ -14,9 +14,11 @@ import pytest
 from .tool import exceptions, locks, vulnerabilities
 
 PINS = (locks.Pin("celery", "5.7.0", ("x",)), locks.Pin("redis", "8.0.0", ("x",)))
-NONE = exceptions.Exceptions([], date(2026, 11, 23))
+TODAY = date(2026, 11, 23)
+NONE = exceptions.Exceptions([], TODAY)
 CONTROL = {
     "id": "GHSA-control",
+    "modified": "2026-11-20T01:02:03Z",
     "aliases": ["CVE-2019-10906"],
     "affected": [
         {
@@ -30,7 +32,11 @@ CONTROL = {
 def record(name: str, *, ecosystem: str = "PyPI", **affected: Any) -> dict[str, Any]:
     """Return an OSV record about one package."""
     package = {"ecosystem": ecosystem, "name": name}
-    return {"id": f"GHSA-{name}", "affected": [{"package": package, **affected}]}
+    return {
+        "id": f"GHSA-{name}",
+        "modified": "2026-11-20T00:00:00Z",
+        "affected": [{"package": package, **affected}],
+    }
 
 
 def dump(folder: Path, *records: dict[str, Any]) -> Path:
@@ -82,7 +88,7 @@ def test_a_dump_finds_what_is_locked_and_nothing_else(tmp_path: Path) -> None:
         record("redis", ranges=all_versions, ecosystem="npm"),
         {**record("redis", versions=["8.0.0"]), "withdrawn": "2026-01-01T00:00:00Z"},
     )
-    found = vulnerabilities.from_dump(path, PINS)
+    found = vulnerabilities.from_dump(path, PINS, TODAY)
     assert [(one.package, one.id) for one in found] == [("celery", "GHSA-Celery")]
     step = vulnerabilities.check(found, "a dump", NONE)
     assert (step.held, step.data["faults"]) == (False, ["celery 5.7.0: GHSA-Celery"])
@@ -93,11 +99,33 @@ def test_a_dump_finds_what_is_locked_and_nothing_else(tmp_path: Path) -> None:
     assert vulnerabilities.check(found, "a dump", exceptions.Exceptions([excuse], day)).held
 
 
+@pytest.mark.parametrize(
+    ("modified", "judged"),
+    [
+        ("2026-11-23T00:00:00Z", True),
+        ("2026-11-09T23:59:59Z", True),
+        ("2026-11-08T23:59:59.5Z", False),
+        ("", False),
+        ("yesterday", False),
+    ],
+)
+def test_an_old_dump_is_not_believed(tmp_path: Path, modified: str, judged: bool) -> None:
+    step = vulnerabilities.judge(PINS, dump(tmp_path, {**CONTROL, "modified": modified}), False, NONE)
+    assert (step.held, step.data["judged"]) == (judged, judged)
+
+
+@pytest.mark.parametrize(
+    "one", [[], "text", {"affected": 1}, {"affected": [{"package": None}]}, {"affected": [1]}]
+)
+def test_records_that_are_none_judge_nothing(tmp_path: Path, one: Any) -> None:
+    assert not vulnerabilities.judge(PINS, dump(tmp_path, CONTROL, one), False, NONE).held
+
+
 @pytest.mark.parametrize("records", [(), (record("celery", versions=["1"]),)])
 def test_a_dump_that_does_not_know_the_control_is_not_believed(tmp_path: Path, records: Any) -> None:
     step = vulnerabilities.judge(PINS, dump(tmp_path, *records), False, NONE)
     assert (step.held, step.data["judged"]) == (False, False)
-    assert "CVE-2019-10906" in step.lines[1]
+    assert ("CVE-2019-10906" if records else "no record of the last 14 days") in step.lines[1]
 
 
 def test_a_dump_that_is_none_judges_nothing(tmp_path: Path) -> None:
