@@ -33,12 +33,12 @@ PATIENCE_S: Final = 120
 class Runner:
     """One engine's process, stopped unless it is asked something."""
 
-    def __init__(self, kind: str, threads: int) -> None:
+    def __init__(self, kind: str, threads: int, **more: str) -> None:
         folder = model_folder()[0]
         command = [rivals.python_of(kind), str(Path(__file__).with_name("runner.py")), kind]
         self.process = subprocess.Popen(
             [*command, str(folder), str(threads)],
-            env=rivals.environment_of(kind, folder),
+            env={**rivals.environment_of(kind, folder), **more},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
