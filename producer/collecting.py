@@ -57,13 +57,13 @@ class Collector:
         :raises AppraisalError: the policy in force has ended: likewise.
         """
         ticket, judged = self._ticket, True
-        sound: list[tuple[SealedReply, JobResult]] = []
+        sound: dict[str, tuple[SealedReply, JobResult]] = {}  # a host may show a reply twice at once
         for reply in replies:
             record = ticket.jobs.get(reply.job_id.hex())
-            if record is None or record.job_id not in ticket.missing:
+            if record is None or record.job_id not in ticket.missing or record.job_id in sound:
                 continue
             try:
-                sound.append((reply, self._judge.judge(record, reply, int(self._now()))))
+                sound[record.job_id] = reply, self._judge.judge(record, reply, int(self._now()))
             except (FetchError, DeliveryError):
                 raise
             except AppraisalError:
@@ -73,5 +73,5 @@ class Collector:
                 judged = False
             except Error:
                 self._discard()
-        ticket.received(ticket.head.pool, [reply for reply, _ in sound], seen if judged else None)
-        return Taken([result for _, result in sound], judged)
+        ticket.received(ticket.head.pool, [reply for reply, _ in sound.values()], seen if judged else None)
+        return Taken([result for _, result in sound.values()], judged)

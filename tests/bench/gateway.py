@@ -1,8 +1,8 @@
 """A large batch through gateway, relay, Redis and two workers, on this machine alone.
 
 Run by ``python -m tests.bench.gateway [--jobs N] [--workers N]``. The engine computes nothing. Client,
-gateway, relay, Redis and workers share the cores. *Whole* is from the first byte of the upload to the last verified
-result; *without verification* is until the gateway calls the batch completed.
+gateway, relay, Redis and workers share the cores. Times begin with the upload's first byte: *completed* is
+when the gateway says so, *verified* when the client has verified the last result.
 """
 
 from __future__ import annotations
