@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ephemeralml.workers.engines.bert_graph import _Builder, constant
 from ephemeralml.workers.engines.files import read_weights
+from ephemeralml.workers.engines.machine import token_budget
 from ephemeralml.workers.engines.openvino_engine import plan_batches
 from ephemeralml.workers.engines.openvino_runtime import op, ov
 from ephemeralml.workers.engines.sentence_model import TextReader, read_sentence_model
@@ -95,7 +96,7 @@ class Workbench:
         def embed(texts: list[str]) -> Floats:
             ids = self.reader.read(texts).ids
             vectors = np.empty((len(ids), 384), np.float32)
-            for batch in plan_batches([len(row) for row in ids]):
+            for batch in plan_batches([len(row) for row in ids], token_budget(os.cpu_count() or 1)):
                 shape = (len(batch), max(len(ids[i]) for i in batch))
                 padded, mask = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
                 for row, index in enumerate(batch):

@@ -46,7 +46,7 @@ def raw_openvino(folder: Path, threads: int) -> tuple[Embed, str]:
     def embed(texts: list[str]) -> Any:
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
         vectors = np.empty((len(ids), engine.model_dimensions), np.float32)
-        for batch in openvino.plan_batches([len(row) for row in ids]):
+        for batch in openvino.plan_batches([len(row) for row in ids], engine.token_budget):
             padded, mask = _padded(np, [ids[i] for i in batch], np.int32)
             vectors[batch] = request.infer([padded, mask.astype(np.float32)], share_inputs=True)[0]
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -14,10 +14,10 @@ from ...wire.errors import ConfigurationError, EngineError, ModelError
 from .base import EmbedRequest, EmbedResult, Precision, check_request
 from .bert_graph import build
 from .files import ModelFiles, read_weights
+from .machine import token_budget, usable_cores
 from .openvino_runtime import ov
 from .sentence_model import TextReader, read_sentence_model
 
-TOKEN_BUDGET = 1024  # padded tokens of one forward pass; measured best of 512 to 8192 on two cores
 _BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 Floats = NDArray[np.float32]
 
@@ -31,7 +31,7 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(_BF16_FLAGS & set(line.split()) for line in lines if line.startswith("flags"))
 
 
-def plan_batches(lengths: Sequence[int], budget: int = TOKEN_BUDGET) -> list[list[int]]:
+def plan_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Split items into batches of like length, each at most ``budget`` tokens once padded (or one item).
 
     :param lengths: tokens per item.
@@ -51,7 +51,7 @@ class OpenVinoEngine:
 
     :param files: the model; its weights are shared where they are writable, so they must stay unchanged.
     :param precision: ``"auto"`` takes bf16 where the CPU has it.
-    :param threads: threads of one forward pass; None leaves it to the runtime (all cores).
+    :param threads: threads of one forward pass; None takes every core that this process may use.
     :raises ModelError: the model is malformed or of a kind that is not supported.
     :raises ConfigurationError: ``ENGINE_BAD_SETTING``, or ``ENGINE_PRECISION_UNAVAILABLE`` on this CPU.
     """
@@ -67,6 +67,8 @@ class OpenVinoEngine:
         self._reader = TextReader(files, model)
         self._normalizes = model.normalizes
         self.max_tokens = model.max_tokens
+        threads = usable_cores() if threads is None else threads
+        self.token_budget = token_budget(threads)
         graph = build(model, read_weights(files, model.folder))
         self._compiled = _compile(graph, choose_precision(precision), threads)
         hint = self._compiled.get_property("INFERENCE_PRECISION_HINT")
@@ -101,7 +103,7 @@ class OpenVinoEngine:
     def _forward(self, ids: list[list[int]]) -> Floats:
         pooled = np.empty((len(ids), self.model_dimensions), np.float32)
         try:
-            for batch in plan_batches([len(i) for i in ids]):
+            for batch in plan_batches([len(i) for i in ids], self.token_budget):
                 pooled[batch] = self._infer([ids[i] for i in batch])
         except RuntimeError:
             raise EngineError("ENGINE_FAILED", "the forward pass failed") from None
@@ -135,15 +137,14 @@ def choose_precision(wanted: Precision) -> str:
     return wanted
 
 
-def _compile(graph: ov.Model, precision: str, threads: int | None) -> ov.CompiledModel:
+def _compile(graph: ov.Model, precision: str, threads: int) -> ov.CompiledModel:
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # two workers on one machine must not be pinned to the same core
+        "INFERENCE_NUM_THREADS": threads,
     }
-    if threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = threads
     try:
         return ov.Core().compile_model(graph, "CPU", settings)
     except RuntimeError:

@@ -18,6 +18,7 @@ from typing import Any
 from ...wire.errors import ConfigurationError, EngineError, ModelError
 from .base import EmbedRequest, EmbedResult, Precision, check_request
 from .files import ModelFiles
+from .machine import usable_cores
 from .sentence_model import TextReader, read_sentence_model
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
@@ -30,7 +31,7 @@ class TorchEngine:
 
     :param files: the model; copied once into the process.
     :param precision: ``"auto"`` or ``"f32"``.
-    :param threads: torch's threads, for the whole process; None leaves them as they are.
+    :param threads: torch's threads, for the whole process; None takes every core that it may use.
     :raises ModelError: the model is malformed or of a kind that is not supported.
     :raises ConfigurationError: ``EXTRA_MISSING``, ``ENGINE_BAD_SETTING``, ``ENGINE_PRECISION_UNAVAILABLE`` or
         ``ENGINE_NO_MEMORY_FOLDER``.
@@ -53,8 +54,7 @@ class TorchEngine:
         model = read_sentence_model(files)
         self._reader = TextReader(files, model)
         self._library, self._torch = _import_library()
-        if threads is not None:
-            self._torch.set_num_threads(threads)
+        self._torch.set_num_threads(usable_cores() if threads is None else threads)
         with memory_folder(files) as folder:
             self._model = _load(self._library, folder)
         self.max_tokens = int(self._model.max_seq_length)
