@@ -34,14 +34,13 @@ def run(
     :raises NotHeld: it failed; with the last lines that it wrote.
     """
     arguments = [str(part) for part in command]
-    done = subprocess.run(  # noqa: S603 - commands of the check's own, arguments as a list
-        arguments,
-        cwd=cwd,
-        env=None if env is None else dict(env),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    settings = None if env is None else dict(env)
+    try:
+        done = subprocess.run(  # noqa: S603 - commands of the check's own, arguments as a list
+            arguments, cwd=cwd, env=settings, capture_output=True, text=True, check=False
+        )
+    except OSError as error:
+        raise NotHeld(f"{Path(arguments[0]).name} cannot be run: {error.strerror}") from None
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()[-12:]
         raise NotHeld(f"{Path(arguments[0]).name} ended with {done.returncode}: " + " | ".join(said))

@@ -58,6 +58,11 @@ def test_a_command_that_fails_says_how_it_ended() -> None:
         step.run([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"])
 
 
+def test_a_command_that_is_not_there_is_said() -> None:
+    with pytest.raises(NotHeld, match="no-such-tool cannot be run: No such file"):
+        step.run(["no-such-tool"])
+
+
 @pytest.mark.parametrize(
     ("text", "last"),
     [
@@ -87,7 +92,7 @@ def test_the_wheels_tests_stand_beside_none_of_the_sources_modules(tmp_path: Pat
     ("arguments", "code", "words"),
     [
         ([], 2, "usage"),
-        (["check", "--revision", "no-such-revision", "--out", "OUT"], 1, "error git ended with 128"),
+        (["check", "--revision", "no-such-revision", "--out", "OUT"], 1, "error git "),
         (["verify", "missing.json", "--public-key", "00", "--artefacts", "."], 1, "error cannot read"),
         (["verify", "missing.json", "--public-key", "xx", "--artefacts", "."], 1, "error cannot read"),
     ],
