@@ -74,6 +74,7 @@ docs-check: .venv/.dev ## check links, commands and words of every page
 .PHONY: release-check
 release-check: .venv/.dev ## build HEAD twice, test the wheel, judge its dependencies, write provenance (RELEASE_ARGS)
 	@$(PIP) install 'pip-audit>=2.10,<3' 'pip-licenses>=5.5,<6'
+	@cd deploy/release && MYPYPATH=. ../../$(BIN)/mypy --config-file= --strict --explicit-package-bases *.py
 	@$(BIN)/python deploy/release check $(RELEASE_ARGS)
 
 .PHONY: clean
