@@ -88,7 +88,8 @@ clean: ## remove the virtual environment and everything that tools left
 # extra carries a Redis, and tests of the other servers are skipped (never in CI).
 SERVERS := redis-server:/usr/bin/redis-server postgresql:/usr/lib/postgresql golang-go:/usr/bin/go \
 	golang-google-cloud-dev:/usr/share/gocode/src/cloud.google.com/go/pubsub/pstest \
-	faketime:/usr/bin/faketime chromium:/usr/bin/chromium
+	faketime:/usr/bin/faketime chromium:/usr/bin/chromium \
+	docker-compose:/usr/bin/docker-compose prometheus:/usr/bin/prometheus
 .PHONY: packages
 packages:
 	@missing=; for pair in $(SERVERS); do [ -e "$${pair#*:}" ] || missing="$$missing $${pair%%:*}"; done; \

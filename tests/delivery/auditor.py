@@ -50,7 +50,7 @@ def audit(client: Client, tickets: Iterable[Path], host_sees: Iterable[Path], no
     for path in tickets:
         with Ticket.load(path) as ticket:
             _judge(findings, client, ticket, path, now)
-    findings.leaks = [name for place in host_sees for name in _leaks(place)]
+    findings.leaks = [name for place in host_sees for name in leaks(place)]
     return findings
 
 
@@ -80,7 +80,8 @@ def _ends(path: Path) -> Counter[bytes]:
     return ends
 
 
-def _leaks(place: Path) -> list[str]:
+def leaks(place: Path) -> list[str]:
+    """Return the names of files under a place that hold a job's plaintext."""
     needles = [CANARY.encode(), CANARY.encode().hex().encode(), CANARY.encode("utf-16-le")]
     # Base64 of a text that may begin at any of three offsets.
     needles += [base64.b64encode(b"x" * offset + CANARY.encode())[4:-4] for offset in range(3)]

@@ -72,10 +72,12 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def stand(lab: Lab, broker: Broker, folder: Path, store_url: str | None = None) -> Iterator[Stand]:
+def stand(
+    lab: Lab, broker: Broker, folder: Path, store_url: str | None = None, **more: str
+) -> Iterator[Stand]:
     """Run gateway and relay over a broker; no worker yet.
 
-    :param store_url: of an empty store; a file of SQLite by default.
+    :param store_url: of an empty store; a file of SQLite by default. :param more: settings of both.
     """
     folder.mkdir(parents=True, exist_ok=True)
     store_url = store_url or f"sqlite:///{folder / 'gateway.db'}"
@@ -92,6 +94,7 @@ def stand(lab: Lab, broker: Broker, folder: Path, store_url: str | None = None) 
             **broker.environment,
             "EPHEMERALML_GATEWAY_STORE_URL": store_url,
             "EPHEMERALML_STATE_DIR": broker.environment.get("EPHEMERALML_STATE_DIR", str(folder / "state")),
+            **more,
         }
         made = Stand(place, store_url, f"http://127.0.0.1:{port}", key, environment)
         place.nursery.start(environment, "gateway", "serve", "--port", str(port))
