@@ -219,6 +219,7 @@ def share(found: dict[str, Any], placement: str, of: str, to: str) -> float:
 def table(found: dict[str, Any]) -> str:
     """Return the Markdown table."""
     heads = {"shared": "all cores shared", "apart": "worker on a core of its own"}
+    found = {placement: found[placement] for placement in heads if placement in found}
     lines = ["| " + " | ".join(["pipeline", *(f"{heads[p]}, texts/s | of raw" for p in found)]) + " |"]
     lines.append("|---|" + "---:|---:|" * len(found))
     for name in ("raw engine", "plain, drain", "sealed, drain", "plain, whole", "sealed, whole"):

@@ -59,10 +59,10 @@ def figures(slower: float = 1.0) -> dict[str, Any]:
         "machine": ABOUT,
         "price_per_hour": 0.1,
         "parts": {
-            "crypto": {"microseconds": crypto},
-            "engines": engines,
+            "crypto": {"microseconds": crypto, "took_s": 1.0, "load": 0.5},
+            "engines": engines | {"took_s": 1.0, "load": 0.5},
             "concurrency": {"callers": {str(callers): (100.0 * callers, 5.0) for callers in CALLERS}},
-            "pipeline": {"shared": rates, "apart": rates},
+            "pipeline": {"shared": rates, "apart": rates, "took_s": 1.0, "load": 0.5},
             "cold_start": {"runs": [{"gate open": 1.0}], "bare": [0.2], "imports": [(9.0, "x")], "load": 1.0},
         },
     }
@@ -154,3 +154,9 @@ def test_operations_are_those_of_the_dense_layers_and_attention() -> None:
     weights = 6 * (4 * 384 * 384 + 2 * 384 * 1536)
     assert flops(1) == pytest.approx(2 * weights + 2 * 6 * 2 * 384)
     assert flops(24) / 24 == pytest.approx(flops(1), rel=0.01)
+
+
+def test_one_core_has_one_placement_only() -> None:
+    part = figures()["parts"]["pipeline"]
+    assert "own" in run.part_table("pipeline", part)
+    assert "own" not in run.part_table("pipeline", {k: v for k, v in part.items() if k != "apart"})
