@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from math import log2
+from math import ceil, log2
 from typing import Any, Final
 
 from .concurrency import CALLERS
@@ -50,7 +50,7 @@ def lines(title: str, by_engine: dict[str, list[float]]) -> str:
     xs = [left + (right - left) * n / (len(LENGTHS) - 1) for n in range(len(LENGTHS))]
     parts = [_title(title)]
     parts += [_text(x, bottom + 16, str(length), "middle") for x, length in zip(xs, LENGTHS, strict=True)]
-    tick = round(low)
+    tick = ceil(low)
     while tick <= high:
         y = bottom - (bottom - TOP) * (tick - low) / (high - low)
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dddddd"/>')
