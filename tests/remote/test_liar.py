@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -37,7 +38,7 @@ class Liar(GatewayApi):
         splitter = SequenceSplitter(1 << 27)
         for piece in super().results(name, seen, wait_s):
             for item in splitter.feed(piece):
-                first, pack = decode(item)  # type: ignore[misc]
+                first, pack = cast("tuple[int, bytes]", decode(item))
                 replies = self.lie(list(decode_replies(pack)[1]))
                 yield encode([self.first(first), encode_replies(POOL, replies)])
         yield self.tail

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 HERE: Final = Path(__file__).resolve().parents[3] / "deploy" / "aws"
 PSEUDO: Final = {
@@ -18,7 +18,7 @@ PSEUDO: Final = {
 }
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """YAML with CloudFormation's short forms of functions."""
 
 

@@ -279,7 +279,7 @@ def test_settings_become_ways_out_names_and_a_command(tmp_path: Path) -> None:
 
 
 def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     ways = {
         int(one["to"].rpartition(":")[2]): (one.get("names"), int(one["listen"].rpartition(":")[2]))

@@ -211,7 +211,7 @@ def test_units_are_what_systemd_takes(tmp_path: Path) -> None:
 
 
 def test_the_enclave_fits_into_what_is_set_aside() -> None:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     aside = yaml.safe_load((HERE / "host/allocator.yaml").read_text())
     enclave = json.loads((HERE / "host/enclave.json").read_text())

@@ -149,11 +149,12 @@ def test_without_a_document_nobody_gets_or_plants_a_fleet_key(
     kms = start()
     wrapped = ask(kms, root, CURRENT).generate_data_key(CONTEXT).wrapped
     client = plain(kms, who)
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: client.decrypt(KeyId="alias/fleet", CiphertextBlob=wrapped, EncryptionContext=CONTEXT),
         lambda: client.generate_data_key(KeyId="alias/fleet", NumberOfBytes=32),
         lambda: client.encrypt(KeyId="alias/fleet", Plaintext=b"k" * 32),
-    ):
+    )
+    for call in calls:
         with pytest.raises(ClientError) as caught:
             call()
         assert caught.value.response["Error"]["Code"] == "AccessDeniedException"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import hcl2  # type: ignore[import-untyped]
+import hcl2
 
 HERE: Final = Path(__file__).resolve().parents[3] / "deploy" / "gcp"
 _TERNARY: Final = re.compile(r'\$\{var\.(\w+) \? "(.*?)" : "(.*?)"\}')

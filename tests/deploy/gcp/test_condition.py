@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
-from celpy import CELEvalError, Environment  # type: ignore[import-untyped]
-from celpy.adapter import json_to_cel  # type: ignore[import-untyped]
+from celpy import Environment
+from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
 
 from ...corpus import corpus
 from .hcl import Module
