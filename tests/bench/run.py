@@ -68,7 +68,8 @@ def run_part(name: str) -> dict[str, Any]:
         return {"error": f"{(lines or ['it ended without a word'])[-1][:200]} (more in {log.name})"}
     figures: dict[str, Any] = json.loads(target.read_text(encoding="utf-8"))
     target.unlink()
-    return {**figures, "took_s": round(time.perf_counter() - began, 1), "load": round(os.getloadavg()[0], 2)}
+    about = {"took_s": round(time.perf_counter() - began, 1), "load": round(os.getloadavg()[0], 2)}
+    return {**figures, **about, "measured": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def part_table(name: str, figures: dict[str, Any]) -> str:
