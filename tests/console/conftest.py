@@ -115,7 +115,16 @@ def fill(gateway: Process, store: Store, blobs: LocalBlobStore) -> Shown:
     DeadLetters(blobs, POOL).add(LETTER)
     add_webhook(store, tenant, now)
     return Shown(
-        gateway, store, blobs, reader, writer, operator, made["running"], made["done"], made["hostile"], keys[0]
+        gateway,
+        store,
+        blobs,
+        reader,
+        writer,
+        operator,
+        made["running"],
+        made["done"],
+        made["hostile"],
+        keys[0],
     )
 
 

@@ -60,7 +60,9 @@ def test_batches_one_of_them_and_its_ends(page: Page, shown: Shown) -> None:
     assert page.evaluate("document.activeElement.tagName") == "H1"
     tiles = page.locator(".tile").all_inner_texts()
     wanted = [(310, "succeeded"), (12, "failed"), (8, "expired"), (0, "cancelled"), (0, "rejected")]
-    assert [tile.split() for tile in tiles] == [[str(count), end] for count, end in [*wanted, (170, "pending")]]
+    assert [tile.split() for tile in tiles] == [
+        [str(count), end] for count, end in [*wanted, (170, "pending")]
+    ]
     page.get_by_text("100 ends shown.").wait_for()
     for count in (200, 300, 330):
         page.get_by_role("button", name="Show more").click()
@@ -78,7 +80,7 @@ def test_batches_one_of_them_and_its_ends(page: Page, shown: Shown) -> None:
     go(page, shown, "batches/batch_../../v1/me")
     page.get_by_text("This is no name of a batch.").wait_for()
     go(page, shown, "batches/batch_" + "0" * 32)
-    page.get_by_text("there is no such batch").wait_for()
+    page.get_by_text("there is no such batch").first.wait_for()
 
 
 def test_strings_from_the_gateway_are_text(page: Page, shown: Shown) -> None:
@@ -93,8 +95,9 @@ def test_strings_from_the_gateway_are_text(page: Page, shown: Shown) -> None:
 
     def poison(route: Route) -> None:
         """Answer as a hostile gateway would: markup in every string but the names of things."""
-        found = route.fetch().json()
-        route.fulfill(json=poisoned(found), content_type="application/json")
+        answered = route.fetch()
+        lines = [json.dumps(poisoned(json.loads(line))) for line in answered.text().splitlines()]
+        route.fulfill(response=answered, body="\n".join(lines))
 
     page.route("**/v1/**", poison)
     for part in ("batches", f"batches/{shown.running.name}", "fleet", "dead-letters", "webhooks"):
@@ -170,12 +173,15 @@ def test_webhook_deliveries(page: Page, shown: Shown) -> None:
 
 
 def test_a_gateway_that_is_gone_is_said_and_asked_again(page: Page, shown: Shown) -> None:
+    page.clock.install()
     sign_in(page, shown, shown.reader)
     page.get_by_role("link", name=re.compile("^batch_")).first.wait_for()
     page.route("**/v1/batches**", lambda route: route.abort())
+    page.clock.fast_forward(6000)
     page.get_by_text("The gateway does not answer.").wait_for()
     assert page.get_by_role("link", name=re.compile("^batch_")).count() > 0  # what was seen stays
     page.unroute("**/v1/batches**")
+    page.clock.fast_forward(6000)
     page.get_by_text("The gateway does not answer.").wait_for(state="detached")
 
 

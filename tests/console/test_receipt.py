@@ -12,16 +12,19 @@ from .conftest import HOSTILE, Shown
 from .test_verifier import load
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FilePayload, Page
 
 JOB = "00112233445566778899aabbccddeeff"
 
 
+def payload(name: str, data: bytes) -> FilePayload:
+    """Return a file as a browser takes it from a test."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": data}
+
+
 def put(page: Page, *files: tuple[str, bytes]) -> None:
     """Choose files as if they were dropped."""
-    page.locator("#drop-input").set_input_files(
-        [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]  # type: ignore[arg-type]
-    )
+    page.locator("#drop-input").set_input_files([payload(name, data) for name, data in files])
 
 
 def opened(page: Page, shown: Shown) -> list[str]:
@@ -55,7 +58,10 @@ def test_dropped_with_its_results_it_is_verified_and_nothing_is_asked(page: Page
     put(page, (f"{JOB}.air", receipt), ("texts.jsonl.results.jsonl", results(found["public_key_hex"])))
     verdict = page.locator("#verdict")
     verdict.wait_for()
-    assert (verdict.get_attribute("data-verdict"), verdict.get_attribute("data-level")) == ("sound", "signature")
+    assert (verdict.get_attribute("data-verdict"), verdict.get_attribute("data-level")) == (
+        "sound",
+        "signature",
+    )
     said = page.locator("#report").inner_text()
     for name in ("EVIDENCE", "KEY_BINDING", "REQUEST", "RESPONSE", "MHASH", "REPLAY", "FRESH"):
         assert name in said.split("Not checked here")[1].split("Every check")[0]
@@ -80,9 +86,7 @@ def test_bound_when_held_against_request_response_and_model(page: Page, shown: S
     page.get_by_role("button", name="Verify", exact=True).click()
     page.locator('#verdict[data-verdict="unsound"]').wait_for()
     assert "REQUEST_HASH_MISMATCH" in page.locator("#verdict").inner_text()
-    page.get_by_label("Hash a request file").set_input_files(
-        [{"name": "request.bin", "mimeType": "application/octet-stream", "buffer": b"a request"}]
-    )
+    page.get_by_label("Hash a request file").set_input_files(payload("request.bin", b"a request"))
     page.locator("#request").and_(page.locator(":not(:focus)")).wait_for()
     for _ in range(100):
         if page.locator("#request").input_value() == sha256(b"a request").hex():
@@ -95,7 +99,11 @@ def test_bound_when_held_against_request_response_and_model(page: Page, shown: S
 def test_refused_says_why_and_shows_no_claim(page: Page, shown: Shown) -> None:
     opened(page, shown)
     receipt, found = vector()
-    put(page, ("key.hex", found["public_key_hex"].encode()), ("bad.air", receipt[:-1] + bytes([receipt[-1] ^ 1])))
+    put(
+        page,
+        ("key.hex", found["public_key_hex"].encode()),
+        ("bad.air", receipt[:-1] + bytes([receipt[-1] ^ 1])),
+    )
     verdict = page.locator('#verdict[data-verdict="unsound"]')
     verdict.wait_for()
     assert "SIG_FAILED" in verdict.inner_text()
@@ -107,7 +115,12 @@ def test_refused_says_why_and_shows_no_claim(page: Page, shown: Shown) -> None:
 def test_evidence_is_compared_by_its_hash_only(page: Page, shown: Shown) -> None:
     opened(page, shown)
     receipt, found = vector()
-    put(page, ("k.hex", found["public_key_hex"].encode()), ("aa.evidence", b"not this one"), ("r.air", receipt))
+    put(
+        page,
+        ("k.hex", found["public_key_hex"].encode()),
+        ("aa.evidence", b"not this one"),
+        ("r.air", receipt),
+    )
     page.locator('#verdict[data-verdict="unsound"]').wait_for()
     assert "ATTESTATION_DOC_HASH_MISMATCH" in page.locator("#verdict").inner_text()
 
@@ -171,5 +184,12 @@ def test_assets_hold_no_address_of_elsewhere() -> None:
     for path in sorted(Path(asset_folder()).iterdir()):
         text = path.read_text().replace(profile, "").replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, path.name
-        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage"):
+        for word in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "localStorage",
+        ):
             assert word not in text, path.name

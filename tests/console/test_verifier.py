@@ -107,7 +107,7 @@ def test_all_vectors_agree_in_every_check(page: Page, shown: Shown) -> None:
 def test_changed_receipts_agree(page: Page, shown: Shown) -> None:
     """Bytes changed, dropped, doubled: the same judgement, whatever it is."""
     page.goto(f"{shown.url}#/receipt")
-    drawn = random.Random(8)
+    drawn = random.Random(8)  # noqa: S311 - the same every time
     vector = load("ok-everything-expected.json")
     good, key = bytes.fromhex(vector["receipt_hex"]), bytes.fromhex(vector["public_key_hex"])
     receipts = []
@@ -115,7 +115,9 @@ def test_changed_receipts_agree(page: Page, shown: Shown) -> None:
         place, value = drawn.randrange(len(good)), drawn.randrange(256)
         kept = good[:place], good[place + 1 :]
         receipts.append(
-            drawn.choice((bytes([value]).join(kept), b"".join(kept), kept[0] + good[place:][:1] * 2 + kept[1]))
+            drawn.choice(
+                (bytes([value]).join(kept), b"".join(kept), kept[0] + good[place:][:1] * 2 + kept[1])
+            )
         )
     common = {"key": key.hex(), "policy": {}, "hex": {}, "now": vector["now"]}
     found = page.evaluate(VERIFY, [{"receipt": each.hex(), **common} for each in receipts])
@@ -128,13 +130,23 @@ def test_changed_receipts_agree(page: Page, shown: Shown) -> None:
 def test_decoders_agree(page: Page, shown: Shown) -> None:
     """Random bytes, floats of all widths, and changed items: accepted and refused alike."""
     page.goto(f"{shown.url}#/receipt")
-    drawn = random.Random(9)
+    drawn = random.Random(9)  # noqa: S311 - the same every time
     items = [drawn.randbytes(drawn.randrange(1, 12)) for _ in range(3000)]
     for initial, size in ((0xF9, 2), (0xFA, 4), (0xFB, 8)):
         items += [bytes([initial]) + drawn.randbytes(size) for _ in range(200)]
         short = [drawn.randbytes(2) + bytes(size - 2) for _ in range(100)]
         items += [bytes([initial]) + each for each in (*short, bytes(size), b"\x7e" + bytes(size - 1))]
-    values: list[object] = [1.5, -0.0, 1e300, 65504.0, 65505.0, 2.0**-24, 2.0**-25, float("inf"), float("nan")]
+    values: list[object] = [
+        1.5,
+        -0.0,
+        1e300,
+        65504.0,
+        65505.0,
+        2.0**-24,
+        2.0**-25,
+        float("inf"),
+        float("nan"),
+    ]
     values += [{b"a": 1, "a": 2, 1: 3, -1: [4, {}]}, 1 << 63, -(1 << 63), "é\ufeff", [None, True, False]]
     for value in map(encode, values):
         items.append(value)
@@ -170,5 +182,7 @@ def test_names_and_words_are_the_same(page: Page, shown: Shown) -> None:
     assert said["CHECKS"] == {str(layer): list(names) for layer, names in CHECKS.items()}
     assert said["LAYERS"] == {str(layer): name for layer, name in LAYERS.items()}
     assert said["CHECK_WORDS"] == dict(_CHECK_WORDS)
-    assert said["CLAIM_WORDS"] == {key: word for key, word in _CLAIM_WORDS.items() if key != "measurement_type"}
+    assert said["CLAIM_WORDS"] == {
+        key: word for key, word in _CLAIM_WORDS.items() if key != "measurement_type"
+    }
     assert tuple(said["LIMITS"]) == LIMITS
