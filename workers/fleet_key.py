@@ -17,7 +17,7 @@ from typing import Final
 from ..attestation.key_release.birth import BirthCertificate
 from ..attestation.key_release.epochs import EpochRules
 from ..attestation.key_release.protocol import KeyRelease
-from ..attestation.key_release.stored import StoredKey, claim_name, key_name
+from ..attestation.key_release.stored import StoredKey, claim_name, fleet_context, key_name
 from ..broker_config.blobs import BlobStore
 from ..wire.errors import DeliveryError, Error, KeyReleaseError
 from ..wire.keys import PublicKey, SuiteName
@@ -156,4 +156,4 @@ class FleetKeys:
             raise
 
     def _context(self, epoch: int) -> dict[str, str]:
-        return {"purpose": "fleet", "pool": self.pool, "epoch": str(epoch)}
+        return fleet_context(self.pool, epoch)

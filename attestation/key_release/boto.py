@@ -30,6 +30,22 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
     :param attempts: by botocore itself; 1 where every attempt needs a fresh attestation document.
     :raises ConfigurationError: ``EXTRA_MISSING`` or ``BAD_KMS_SETTINGS``.
     """
+    return cast("KMSClient", _client("kms", settings.endpoint_url, settings, attempts))
+
+
+def caller(settings: AwsSettings) -> str:
+    """Return as whom AWS is asked, as an ARN (STS, ``GetCallerIdentity``: needs no right).
+
+    :raises KeyReleaseError: as :func:`kms_answer`. :raises ConfigurationError: as :func:`make_client`.
+    """
+    client = _client("sts", settings.sts_endpoint, settings, 1)
+    try:
+        return str(kms_answer(client.get_caller_identity).get("Arn", ""))
+    finally:
+        client.close()
+
+
+def _client(service: str, endpoint: str | None, settings: AwsSettings, attempts: int) -> Any:
     try:
         import botocore.session
         from botocore.config import Config
@@ -50,14 +66,13 @@ def make_client(settings: AwsSettings, *, attempts: int = 1) -> KMSClient:
     session.register_component("data_loader", _loader())
     try:
         _take_credentials(session, settings, config)
-        client = session.create_client(
-            "kms",
+        return session.create_client(
+            service,
             region_name=settings.region,
-            endpoint_url=settings.endpoint_url,
+            endpoint_url=endpoint,
             config=config,
             verify=_roots(settings),
         )
-        return cast("KMSClient", client)
     except (BotoCoreError, ValueError, OSError):
         raise ConfigurationError(
             "BAD_KMS_SETTINGS", "the KMS's region, endpoint, CA bundle or profile is wrong"

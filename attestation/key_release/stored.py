@@ -59,6 +59,11 @@ def key_name(pool: str, epoch: int) -> str:
     return f"{keys_prefix(pool)}{epoch}"
 
 
+def fleet_context(pool: str, epoch: int) -> dict[str, str]:
+    """Return the KMS's encryption context of an epoch's key."""
+    return {"purpose": "fleet", "pool": check_pool(pool), "epoch": str(epoch)}
+
+
 def claim_name(pool: str, epoch: int) -> str:
     """Return where the worker that is about to make an epoch's key says so; a hint and nothing more."""
     return f"fleet-claims/{check_pool(pool)}/{epoch}"

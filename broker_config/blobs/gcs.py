@@ -26,7 +26,7 @@ class GcsBlobStore:
     def __init__(self, settings: BrokerSettings, bucket: str, prefix: str) -> None:
         self._prefix = prefix
         self._timeout = (settings.connect_timeout_s, settings.operation_timeout_s)
-        self._client = _client(settings)
+        self._client = bucket_client(settings)
         self._bucket = self._client.bucket(bucket)
 
     def put(self, key: str, data: bytes, *, keep_until: int | None = None) -> None:
@@ -109,7 +109,11 @@ class GcsBlobStore:
         return self._bucket.blob(self._prefix + check_key(key))
 
 
-def _client(settings: BrokerSettings) -> Any:
+def bucket_client(settings: BrokerSettings) -> Any:
+    """Return Cloud Storage's client, as the settings say.
+
+    :raises ConfigurationError: ``EXTRA_MISSING`` or ``BAD_BLOB_SETTINGS``.
+    """
     try:
         from google.api_core.client_options import ClientOptions
         from google.auth.credentials import AnonymousCredentials

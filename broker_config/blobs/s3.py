@@ -28,7 +28,7 @@ class S3BlobStore:
 
     def __init__(self, settings: BrokerSettings, bucket: str, prefix: str) -> None:
         self._bucket, self._prefix = bucket, prefix
-        self._client = _client(settings)
+        self._client = bucket_client(settings)
 
     def put(self, key: str, data: bytes, *, keep_until: int | None = None) -> None:
         """See :meth:`BlobStore.put`; ``keep_until`` is left to the collector and the bucket's lifecycle."""
@@ -114,7 +114,11 @@ class _Refused(DeliveryError):
         return unavailable(f"it answers with {self.status}")
 
 
-def _client(settings: BrokerSettings) -> Any:
+def bucket_client(settings: BrokerSettings) -> Any:
+    """Return boto3's client of S3, as the settings say.
+
+    :raises ConfigurationError: ``EXTRA_MISSING`` or ``BAD_BLOB_SETTINGS``.
+    """
     try:
         import boto3
         from botocore.config import Config

@@ -38,6 +38,19 @@ def released(worker: Any, wrapped: bytes) -> bool:
         return False
 
 
+def test_the_owner_reads_a_key_s_policy_and_nobody_else_does(kms: LocalKms, raw_client: Raw) -> None:
+    owner = raw_client(OWNER)
+    answer = owner.get_key_policy(KeyId="alias/fleet")
+    assert answer["PolicyName"] == "default"
+    statements = json.loads(answer["Policy"])["Statement"]
+    assert {one["Sid"] for one in statements} == {"AttestedWorkers", "OwnerTends"}
+    assert kind(lambda: owner.get_key_policy(KeyId="alias/fleet", PolicyName="x")) == "ValidationException"
+    for other in (WORKER, STRANGER):
+        assert kind(lambda who=other: raw_client(who).get_key_policy(KeyId="alias/fleet")) == (  # type: ignore[misc]
+            "AccessDeniedException"
+        )
+
+
 def test_states(kms: LocalKms, attester: SimulatedAttester, connect: Connect, raw_client: Raw) -> None:
     owner, worker = raw_client(OWNER), connect(attester, kms)
     wrapped = worker.generate_data_key(CONTEXT).wrapped

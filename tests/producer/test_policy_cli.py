@@ -28,7 +28,7 @@ from ephemeralml.attestation.policy_store import PolicyStore
 from ephemeralml.attestation.simulated import DevelopmentRoot, SimulatedAttester, development_pcrs
 from ephemeralml.broker_config.settings import broker_settings
 from ephemeralml.producer.cli.common import make_client, policy_source, read_policy, root_key
-from ephemeralml.producer.cli.doctor import _policy as doctor_policy
+from ephemeralml.producer.cli.doctor.command import policy_in_force
 from ephemeralml.producer.cli.jobs import judging
 from ephemeralml.producer.cli.policy_diff import compare, lay_out, show_place
 from ephemeralml.producer.cli.policy_propose import _proposal
@@ -535,7 +535,7 @@ def test_a_ticket_is_judged_by_the_policy_in_force(desk: Desk) -> None:
     ],
 )
 def test_doctor_says_when_a_policy_ends(found: PolicyInForce, verdict: str, words: str) -> None:
-    said = doctor_policy(found)
+    said = policy_in_force(found)
     assert (said.code, said.verdict) == ("POLICY", verdict)
     assert words in said.seen
 

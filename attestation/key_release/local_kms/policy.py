@@ -20,7 +20,14 @@ from .config import principal_arn
 __all__ = ["Call", "KeyPolicy", "Statement", "development_policies", "read_policy"]
 
 VERSION: Final = "2012-10-17"
-TENDING: Final = ("DescribeKey", "EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion")
+TENDING: Final = (
+    "DescribeKey",
+    "GetKeyPolicy",
+    "EnableKey",
+    "DisableKey",
+    "ScheduleKeyDeletion",
+    "CancelKeyDeletion",
+)
 
 _STATEMENT_KEYS: Final = {"Sid", "Effect", "Principal", "Action", "Resource", "Condition"}
 _ACTION: Final = re.compile(r"(?i:kms):[A-Za-z*?]{1,64}|\*")

@@ -25,6 +25,7 @@ _FIELDS: Final = {
     "Decrypt": {"KeyId", "CiphertextBlob", "EncryptionContext", "EncryptionAlgorithm", "Recipient"},
     "Encrypt": {"KeyId", "Plaintext", "EncryptionContext", "EncryptionAlgorithm"},
     "DescribeKey": {"KeyId"},
+    "GetKeyPolicy": {"KeyId", "PolicyName"},
     "EnableKey": {"KeyId"},
     "DisableKey": {"KeyId"},
     "CancelKeyDeletion": {"KeyId"},
@@ -80,6 +81,8 @@ def read_request(operation: str, body: bytes) -> Request:
         raise invalid("the request has a field that the local KMS does not have")
     if value.get("EncryptionAlgorithm", "SYMMETRIC_DEFAULT") != "SYMMETRIC_DEFAULT":
         raise invalid("the keys are symmetric")
+    if value.get("PolicyName", "default") != "default":
+        raise invalid("a key has one policy, named default")
     return Request(
         operation,
         _key_id(value, operation),

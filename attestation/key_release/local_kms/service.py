@@ -8,6 +8,7 @@ CMS when there is a document; 8. the audit line, before the answer leaves.
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 import time
 import uuid
@@ -105,6 +106,8 @@ class KmsService:
         registers = {} if attested is None else attested.registers
         if not self._allowed(key, Call(principal.arn, request.operation, registers, request.context)):  # 4
             raise denied()
+        if request.operation == "GetKeyPolicy":
+            return {"Policy": json.dumps(self._config.policies[key.alias]), "PolicyName": "default"}
         if request.operation in keys.TENDING:
             return keys.tend(self._store, request, key, now) or {"KeyMetadata": self._about(key)}
         key.check_usable()  # 5

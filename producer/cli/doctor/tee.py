@@ -9,15 +9,15 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
-from ...attestation.appraise import CLOCK_SKEW_S
-from ...attestation.attest.detect import DEVICES, GPU, Device, is_here
-from ...attestation.attest.nsm import NitroSecurityModule
-from ...attestation.confidential_space.endorsements import GOOGLE_ISSUER
-from ...attestation.fetch.http import Fetched, fetch
-from ...attestation.fetch.nvidia import NvidiaServices
-from ...attestation.fetch.pcs import PcsService
-from ...wire.errors import Error, FetchError
-from .checks import Finding
+from ....attestation.appraise import CLOCK_SKEW_S
+from ....attestation.attest.detect import DEVICES, GPU, Device, is_here
+from ....attestation.attest.nsm import NitroSecurityModule
+from ....attestation.confidential_space.endorsements import GOOGLE_ISSUER
+from ....attestation.fetch.http import Fetched, fetch
+from ....attestation.fetch.nvidia import NvidiaServices
+from ....attestation.fetch.pcs import PcsService
+from ....wire.errors import Error, FetchError
+from .finding import Finding
 
 # 2025-01-01: no clock that shows less is right, whatever time zone or calendar it thinks in.
 EARLIEST: Final = 1_735_689_600
@@ -47,7 +47,10 @@ def _security_module(code: str, device: Device, root: str) -> Finding:
     try:
         found = NitroSecurityModule(str(Path(root, device.path.lstrip("/")))).describe()
     except Error as error:
-        return Finding(code, "problem", f"here, but: {error}", "run as root, in an enclave of this kernel")
+        cause = "no evidence can be made, so nobody releases a key to this machine"
+        return Finding(
+            code, "problem", f"here, but: {error}", cause, "run as root, in an enclave of this kernel"
+        )
     version = ".".join(map(str, found.version))
     return Finding(code, "ok", f"here: {device.what}, version {version}, {found.digest}")
 
@@ -59,7 +62,8 @@ def clock(now: float, root: str = "/") -> Iterator[Finding]:
     """
     if now < EARLIEST:
         fix = "set the clock, or start a time service such as chrony"
-        yield Finding("CLOCK", "problem", "the clock shows a year before 2025", fix)
+        cause = "certificates and policies seem to begin in the future"
+        yield Finding("CLOCK", "problem", "the clock shows a year before 2025", cause, fix)
         return
     try:
         rtc = int(Path(root, RTC.lstrip("/")).read_text(encoding="ascii"))
@@ -69,7 +73,8 @@ def clock(now: float, root: str = "/") -> Iterator[Finding]:
     apart = abs(now - rtc)
     if apart > CLOCK_SKEW_S:
         seen = f"clock and hardware clock are {apart:.0f} s apart"
-        yield Finding("CLOCK", "warning", seen, "check the time service; use --online to compare with hosts")
+        fix = "check the time service; use --online to compare with hosts"
+        yield Finding("CLOCK", "warning", seen, "one of them is wrong, and both may be", fix)
     else:
         yield Finding("CLOCK", "ok", "the clock agrees with the hardware clock")
 
@@ -110,7 +115,8 @@ def online(
         host = url.split("/")[2]
         if isinstance(answer, FetchError):
             fix = "only for fresh collateral: allow HTTPS to it, or give collateral as files"
-            yield Finding(code, "warning", f"{host} does not answer", fix)
+            cause = "it is down, or this machine may not reach it"
+            yield Finding(code, "warning", f"{host} does not answer", cause, fix)
             continue
         yield Finding(code, "ok", f"{host} answers")
         date = _date(answer)
@@ -136,9 +142,11 @@ def _date(answer: Fetched) -> float | None:
 def _compared(apart: list[float], took: float) -> Finding:
     """The median host, so that one wrong clock among theirs accuses nobody."""
     if not apart:
-        return Finding("CLOCK_ONLINE", "warning", "no host told its time", "compare the clock by hand")
+        cause = "none was reached"
+        return Finding("CLOCK_ONLINE", "warning", "no host told its time", cause, "compare the clock by hand")
     middle = sorted(apart)[len(apart) // 2]
     seen = f"the clock is {abs(middle):.0f} s {'ahead of' if middle > 0 else 'behind'} the hosts'"
     if abs(middle) > CLOCK_SKEW_S + took:
-        return Finding("CLOCK_ONLINE", "problem", seen, "set the clock: evidence would seem stale or future")
+        cause = "evidence would seem stale or from the future"
+        return Finding("CLOCK_ONLINE", "problem", seen, cause, "set the clock, or start a time service")
     return Finding("CLOCK_ONLINE", "ok", seen)

@@ -13,9 +13,9 @@ import pytest
 from ephemeralml.attestation.attest.detect import DEVICES, GPU
 from ephemeralml.attestation.fetch.http import Fetched
 from ephemeralml.cli import main
-from ephemeralml.producer.cli import doctor_tee
-from ephemeralml.producer.cli.checks import Finding
-from ephemeralml.producer.cli.doctor_tee import RTC, clock, devices, hosts, online
+from ephemeralml.producer.cli.doctor import tee
+from ephemeralml.producer.cli.doctor.finding import Finding
+from ephemeralml.producer.cli.doctor.tee import RTC, clock, devices, hosts, online
 from ephemeralml.wire.errors import FetchError
 
 NOW = 1_800_000_000.0
@@ -74,7 +74,7 @@ def test_the_clock_is_compared_with_the_hardware_clock(
     assert bool(found.fix) == (verdict != "ok")
 
 
-def answering(*apart: float | None) -> doctor_tee.Fetch:
+def answering(*apart: float | None) -> tee.Fetch:
     """Hosts whose clocks differ from ours by so many seconds; None is a host that does not answer."""
     dates = dict(zip(ADDRESSES.values(), apart, strict=True))
 
@@ -126,7 +126,7 @@ def test_the_command_asks_hosts_only_when_told(
         asked.append(now)
         return []
 
-    monkeypatch.setattr("ephemeralml.producer.cli.doctor.online", ask)
+    monkeypatch.setattr("ephemeralml.producer.cli.doctor.command.online", ask)
     codes = []
     for more in ([], ["--online"]):
         words = ["ephemeralml", "doctor", "--json", "--state-dir", str(tmp_path), *more]
