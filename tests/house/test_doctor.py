@@ -24,14 +24,14 @@ def literals() -> set[str]:
 
 def said() -> set[str]:
     """Return the codes that stand in calls that make findings."""
-    found = set()
+    found: set[str] = set()
     for tree in (ast.parse(path.read_text("utf-8")) for path in SOURCES):
         for node in ast.walk(tree):
             named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             if named and node.func.id in MAKERS and node.args:  # type: ignore[attr-defined]
                 first = node.args[0]  # type: ignore[attr-defined]
                 if isinstance(first, ast.Constant):
-                    found.add(first.value)
+                    found.add(str(first.value))
     return found
 
 
