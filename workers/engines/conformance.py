@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -323,7 +324,7 @@ def _watched() -> Iterator[list[str]]:
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     if _spoken is not None and event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        _spoken.append(event)
+        _spoken.append(f"{event} in thread {threading.current_thread().name}")
 
 
 def main(arguments: Sequence[str]) -> int:
