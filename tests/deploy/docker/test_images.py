@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -15,6 +16,13 @@ import pytest
 from ..compose.processes import services
 from .files import HERE, IMAGES, OURS, PROJECT, ROOT, base_of, bases, dockerfile, stages
 
+#: Images of single fleets, which begin with one of ``docker/`` and hold a fleet's own settings.
+FLEETS = tuple(
+    ROOT / "deploy" / name
+    for name in ("aws/enclave/Dockerfile", "gcp/image/Dockerfile", "k8s/sqs-nitro/Dockerfile")
+)
+LEFT_BY_TOOLS = {"dist", "build", "htmlcov", "node_modules", "__pycache__"}
+
 
 def tool(name: str) -> str:
     """Return a tool of the extra ``dev``; skip without it, but never in CI."""
@@ -26,11 +34,35 @@ def tool(name: str) -> str:
     return found
 
 
+def dockerfiles() -> list[Path]:
+    """Return every Dockerfile of the repository, wherever it lies."""
+    found = []
+    for folder, inner, names in os.walk(ROOT):
+        inner[:] = [name for name in inner if not name.startswith(".") and name not in LEFT_BY_TOOLS]
+        found += [Path(folder, name) for name in names if re.fullmatch(r"(.+\.)?Dockerfile(\..+)?", name)]
+    return sorted(path for path in found if path.suffix != ".dockerignore")
+
+
 def test_hadolint_has_nothing_to_say() -> None:
-    files = [*HERE.glob("*.Dockerfile"), *(ROOT / "deploy" / "k8s").rglob("Dockerfile")]
-    assert len(files) == len(IMAGES) + 1
+    files = dockerfiles()
+    assert {*HERE.glob("*.Dockerfile"), *FLEETS} == set(files)
     done = subprocess.run([tool("hadolint"), *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("file", FLEETS, ids=lambda path: path.parent.name)
+def test_a_fleets_image_starts_from_what_its_builder_names(file: Path) -> None:
+    """Neither a base with a tag nor one by default: whoever builds says which, by digest."""
+    arguments, found = stages(file.read_text())
+    assert [stage.base for stage in found] == [f"${{{name}}}" for name in arguments]
+
+
+@pytest.mark.parametrize("file", FLEETS, ids=lambda path: path.parent.name)
+def test_whoever_switches_the_linter_off_says_why(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    for before, line in itertools.pairwise(lines):
+        if line.startswith("# hadolint ignore="):
+            assert re.match(r"# (?!hadolint)\w", before), f"no reason above: {line}"
 
 
 def scripts() -> list[Path]:
