@@ -22,15 +22,19 @@ POLICY_PORT, POLICY = 8005, "/run/ephemeralml/policy.bundle"
 LINE = re.compile(r"(EPHEMERALML_[A-Z0-9_]+|AWS_REGION)=([\x20-\x7e]*)")
 #: What names a secret, and so must never lie in an image that anybody may read.
 SECRET = re.compile(r"SECRET|PASSWORD|SESSION_TOKEN|ACCESS_KEY")
+S3_URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?")
+#: Without them a worker ends, or asks for keys that are not its fleet's.
+NEEDED = ("POOL", "POLICY_ROOT", "MODEL_SIGNER", "FLEET_KEY_ID", "MODEL_KEY_ID")
 
 
-def forwards(region: str, bucket: str) -> list[dict[str, object]]:
+def forwards(region: str, buckets: list[str]) -> list[dict[str, object]]:
     """Return the enclave's ways out, one loopback address each, and the way in to its status."""
     s3 = f"s3.{region}.amazonaws.com"
     hosts: list[tuple[str, int, list[str]]] = [
         ("127.0.0.11:443", 8001, [f"kms.{region}.amazonaws.com"]),
         ("127.0.0.12:443", 8002, [f"sqs.{region}.amazonaws.com"]),
-        ("127.0.0.13:443", 8003, [s3, f"{bucket}.{s3}"]),
+        # A bucket is asked as a host of its own, and there is no DNS in an enclave.
+        ("127.0.0.13:443", 8003, [s3, *(f"{bucket}.{s3}" for bucket in buckets)]),
         ("169.254.169.254:80", 8004, []),
     ]
     out: list[dict[str, object]] = [
@@ -60,13 +64,19 @@ def config(settings: dict[str, str]) -> dict[str, object]:
     region = settings.get("AWS_REGION", "")
     if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", region):
         raise ValueError("AWS_REGION is missing or not a region")
-    blobs = re.fullmatch(
-        r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(/.*)?", settings.get("EPHEMERALML_BLOB_URL", "")
-    )
+    blobs = S3_URL.fullmatch(settings.get("EPHEMERALML_BLOB_URL", ""))
     if blobs is None:
         raise ValueError("EPHEMERALML_BLOB_URL is s3://bucket/prefix")
+    model = S3_URL.fullmatch(settings.get("EPHEMERALML_WORKER_MODEL", ""))
+    if model is None or model[2] in (None, "/"):
+        raise ValueError("EPHEMERALML_WORKER_MODEL is s3://bucket/key")
+    for name in NEEDED:
+        if not settings.get(f"EPHEMERALML_WORKER_{name}"):
+            raise ValueError(f"EPHEMERALML_WORKER_{name} is missing")
     told = {
         **settings,
+        # Elsewhere boto3 asks the region's own host anyway; there, s3.amazonaws.com.
+        "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT": "regional",
         "EPHEMERALML_PROFILE": "sqs",
         "EPHEMERALML_SQS_REGION": region,
         "EPHEMERALML_BLOB_REGION": region,
@@ -78,15 +88,8 @@ def config(settings: dict[str, str]) -> dict[str, object]:
         "EPHEMERALML_WORKER_STATUS": f"127.0.0.1:{STATUS_PORT}",
         "EPHEMERALML_LOG": "json",
     }
-    for name in (
-        "EPHEMERALML_WORKER_POOL",
-        "EPHEMERALML_WORKER_POLICY_ROOT",
-        "EPHEMERALML_WORKER_MODEL_SIGNER",
-    ):
-        if not told.get(name):
-            raise ValueError(f"{name} is missing")
     return {
-        "forwards": forwards(region, blobs[1]),
+        "forwards": forwards(region, sorted({blobs[1], model[1]})),
         "control": CONTROL,
         "policy": {"from": f"vsock:{PARENT_CID}:{POLICY_PORT}", "to": POLICY},
         "command": ["env", *(f"{name}={told[name]}" for name in sorted(told)), "ephemeralml", "worker"],

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import boto3
 import pytest
 
 from .render import HERE, script
@@ -253,7 +255,10 @@ AWS_REGION=eu-central-1
 EPHEMERALML_BLOB_URL=s3://my-bucket/small
 EPHEMERALML_WORKER_POOL=small
 EPHEMERALML_WORKER_POLICY_ROOT=00
+EPHEMERALML_WORKER_MODEL=s3://my-models/models/aa/bb.eml
 EPHEMERALML_WORKER_MODEL_SIGNER=11
+EPHEMERALML_WORKER_FLEET_KEY_ID=alias/f
+EPHEMERALML_WORKER_MODEL_KEY_ID=alias/m
 """
 
 
@@ -273,9 +278,45 @@ def test_settings_become_ways_out_names_and_a_command(tmp_path: Path) -> None:
         "127.0.0.12 sqs.eu-central-1.amazonaws.com",
         "127.0.0.13 s3.eu-central-1.amazonaws.com",
         "127.0.0.13 my-bucket.s3.eu-central-1.amazonaws.com",
+        "127.0.0.13 my-models.s3.eu-central-1.amazonaws.com",
     ]
     assert config["command"][-2:] == ["ephemeralml", "worker"]
     assert "EPHEMERALML_WORKER_PLATFORM=nitro" in config["command"]
+
+
+class Asked(Exception):
+    """Stands for the network: a request got as far as that."""
+
+
+@pytest.mark.parametrize("region", ["eu-central-1", "us-east-1"])
+def test_every_host_that_boto3_asks_is_a_way_out(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no DNS in an enclave: a host that is not in /etc/hosts is not there."""
+    config = settings.config(settings.read_env(ENV.replace("eu-central-1", region)))
+    for line in config["command"][1:-2]:
+        monkeypatch.setenv(*line.split("=", 1))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    hosts = []
+
+    def note(request: Any, **_: Any) -> None:
+        hosts.append(urlsplit(request.url).hostname)
+        raise Asked
+
+    session = boto3.Session()
+    session.events.register("before-send", note)
+    s3, sqs, kms = (session.client(name, region_name=region) for name in ("s3", "sqs", "kms"))
+    for call in (
+        lambda: s3.get_object(Bucket="my-bucket", Key="small/x"),
+        lambda: s3.head_object(Bucket="my-models", Key="models/aa/bb.eml"),
+        lambda: sqs.get_queue_url(QueueName="ephemeralml-jobs-small"),
+        lambda: sqs.receive_message(QueueUrl=f"https://sqs.{region}.amazonaws.com/1/ephemeralml-jobs-small"),
+        lambda: kms.generate_data_key(KeyId="alias/f", NumberOfBytes=32),
+    ):
+        with pytest.raises(Asked):
+            call()
+    known = {line.split()[1] for line in bridge.hosts_lines(config).splitlines()}
+    assert len(hosts) == 5
+    assert set(hosts) <= known
 
 
 def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
@@ -283,7 +324,7 @@ def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
 
     ways = {
         int(one["to"].rpartition(":")[2]): (one.get("names"), int(one["listen"].rpartition(":")[2]))
-        for one in settings.forwards("REGION", "b")
+        for one in settings.forwards("REGION", ["b"])
         if one["to"].startswith("vsock:3:")
     }
     unit = (HERE / "host/systemd/ephemeralml-policy-door.service").read_text()
@@ -306,6 +347,8 @@ def test_every_way_out_has_a_proxy_on_the_parent_and_is_allowed_there() -> None:
         ("eu-central-1", "somewhere", "AWS_REGION"),
         ("s3://my-bucket/small", "redis", "BLOB_URL"),
         ("EPHEMERALML_WORKER_POOL=small\n", "", "POOL"),
+        ("/models/aa/bb.eml", "/", "WORKER_MODEL "),
+        ("EPHEMERALML_WORKER_FLEET_KEY_ID=alias/f\n", "", "FLEET_KEY_ID"),
         ("00", "00\nEPHEMERALML_BLOB_SECRET_ACCESS_KEY=hunter2", "secret"),
         ("00", "00\nPATH=/tmp", "line"),
     ],
@@ -334,7 +377,7 @@ def test_every_setting_of_the_example_is_one_that_the_worker_knows(monkeypatch: 
     for line in config["command"][1:-2]:
         name, _, value = line.partition("=")
         monkeypatch.setenv(name, value)
-        fields = {"EPHEMERALML_LOG", "AWS_REGION"}
+        fields = {"EPHEMERALML_LOG", "AWS_REGION", "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT"}
         fields |= {f"EPHEMERALML_WORKER_{one.upper()}" for one in WorkerSettings.model_fields}
         fields |= {f"EPHEMERALML_{one.upper()}" for one in BrokerSettings.model_fields}
         assert name in fields
