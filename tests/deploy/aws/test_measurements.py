@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -70,6 +71,69 @@ def test_two_builds_become_parameters_that_the_template_takes(tmp_path: Path) ->
     statements = rendered.properties("FleetKey")["KeyPolicy"]["Statement"]
     wanted = [one["Condition"]["StringEqualsIgnoreCase"] for one in statements[:2]]
     assert [one["kms:RecipientAttestation:PCR0"] for one in wanted] == ["01" * 48, "ee" * 48]
+
+
+DOCKER = """#!/bin/sh
+echo "$@" >> "$NOTES/asked-docker"
+for last; do :; done
+cp -a "$last" "$NOTES/context"
+"""
+#: As nitro-cli: the image where it is told to, the measurements on standard output.
+NITRO = """#!/bin/sh
+echo "$@" >> "$NOTES/asked-nitro"
+while [ "$#" -gt 0 ]; do [ "$1" = --output-file ] && echo image > "$2"; shift; done
+cat "$NOTES/printed"
+"""
+
+
+def build(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run build-eif.sh where docker and nitro-cli only write down what they are told."""
+    for name, text in (("docker", DOCKER), ("nitro-cli", NITRO)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "python3").unlink(missing_ok=True)
+    (folder / "python3").symlink_to(sys.executable)
+    (folder / "printed").write_text(printed(**({} if more else {"PCR8": None})))
+    command = [HERE / "build-eif.sh", WORKER, HERE / "enclave/fleet.env.example", folder / "out", *more]
+    environment = {"PATH": f"{folder}:/usr/bin:/bin", "NOTES": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("signing", [(), ("key.pem", "certificate.pem")])
+def test_an_image_is_built_and_what_was_measured_is_recorded(
+    tmp_path: Path, signing: tuple[str, ...]
+) -> None:
+    done = build(tmp_path, *signing)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out/measurements.json").read_text())
+    assert record["worker_image"] == WORKER
+    assert record["registers"]["pcr0"] == "01" * 48
+    assert ("pcr8" in record["registers"]) == bool(signing)
+    assert record["eif_sha256"] == hashlib.sha256(b"image\n").hexdigest()
+    context = tmp_path / "context"
+    assert {one.name for one in context.iterdir()} == {"Dockerfile", "bridge.json", "bridge.py"}
+    assert {int(one.lstat().st_mtime) for one in (context, *context.iterdir())} == {0}
+    assert json.loads((context / "bridge.json").read_text())["command"][-1] == "worker"
+    docker = (tmp_path / "asked-docker").read_text()
+    assert f"--build-arg WORKER={WORKER} --build-arg SOURCE_DATE_EPOCH=0" in docker
+    assert "rewrite-timestamp=true" in docker
+    asked = (tmp_path / "asked-nitro").read_text().strip()
+    signed = " --private-key key.pem --signing-certificate certificate.pem" if signing else ""
+    assert asked.removeprefix("build-enclave --docker-uri ephemeralml-fleet:build ") == (
+        f"--output-file {tmp_path}/out/worker.eif{signed}"
+    )
+    again = build(tmp_path, *signing)
+    assert (again.returncode, "never overwritten" in again.stderr) == (73, True)
+
+
+def test_settings_that_are_wrong_build_nothing(tmp_path: Path) -> None:
+    (tmp_path / "wrong.env").write_text("AWS_REGION=nowhere\n")
+    command = [HERE / "build-eif.sh", WORKER, tmp_path / "wrong.env", tmp_path / "out"]
+    done = subprocess.run(
+        command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False
+    )
+    assert done.returncode == 64
+    assert not (tmp_path / "out/worker.eif").exists()
 
 
 @pytest.mark.parametrize(
