@@ -32,9 +32,9 @@ CONFIG = Path(os.environ.get("EPHEMERALML_HOST_CONFIG", "/etc/ephemeralml/enclav
 METADATA = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
 CONTROL = os.environ.get("EPHEMERALML_HOST_CONTROL", "vsock:16:9000")
 POLL_S = float(os.environ.get("EPHEMERALML_HOST_POLL_SECONDS", "5"))
+HEARTBEAT_S = float(os.environ.get("EPHEMERALML_HOST_HEARTBEAT_SECONDS", "60"))
+POLICY_POLL_S = float(os.environ.get("EPHEMERALML_HOST_POLICY_SECONDS", "60"))
 START_TIMEOUT_S = 120
-HEARTBEAT_S = 60
-POLICY_POLL_S = 60
 TOKEN_S = 300
 TERMINATED = "Terminated"
 

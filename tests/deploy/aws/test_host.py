@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,6 +134,47 @@ def test_the_guard_waits_drains_and_lets_the_instance_go(
     assert metadata.refused == 0
 
 
+def test_a_long_drain_holds_the_instance_by_heartbeats(
+    tmp_path: Path, metadata: Metadata, surroundings: dict[str, str]
+) -> None:
+    (tmp_path / "bin/systemctl").write_text(f'#!/bin/sh\nsleep 1\necho "systemctl $*" >> {tmp_path}/calls\n')
+    metadata.said["/latest/meta-data/autoscaling/target-lifecycle-state"] = "Terminated"
+    environment = {**surroundings, "EPHEMERALML_HOST_HEARTBEAT_SECONDS": "0.2"}
+    subprocess.run([sys.executable, HOST, "guard"], env=environment, check=True, timeout=30)
+    calls = [line.split(" --")[0] for line in (tmp_path / "calls").read_text().splitlines()]
+    drained = calls.index("systemctl stop ephemeralml-enclave.service")
+    assert drained > 0
+    assert set(calls[:drained]) == {"aws autoscaling record-lifecycle-action-heartbeat"}
+    assert calls[drained + 1 :] == ["aws autoscaling complete-lifecycle-action"]
+
+
+def test_the_policy_is_fetched_again_and_a_failure_leaves_the_last(
+    tmp_path: Path, surroundings: dict[str, str]
+) -> None:
+    """First there is one, then a transfer breaks, then there is another."""
+    count = f'echo "$*" >> {tmp_path}/calls; number=$(wc -l < {tmp_path}/calls)'
+    deliver = 'for last; do :; done; echo "policy $number" > "$last"; [ "$number" -ne 2 ]'
+    (tmp_path / "bin/aws").write_text(f"#!/bin/sh\n{count}\n{deliver}\n")
+    kept = tmp_path / "policy.bundle"
+    environment = {
+        **surroundings,
+        "EPHEMERALML_HOST_POLICY": str(kept),
+        "EPHEMERALML_HOST_POLICY_SECONDS": "0.2",
+        "POLICY_URL": "s3://artefacts/policies/small.bundle",
+    }
+    seen = []
+    with subprocess.Popen([sys.executable, HOST, "policy"], env=environment) as process:
+        try:
+            until(lambda: kept.exists() and bool(seen.append(kept.read_text()) or seen[-1] == "policy 3\n"))
+        finally:
+            process.kill()
+    assert set(seen) <= {"policy 1\n", "policy 3\n"}
+    first = (tmp_path / "calls").read_text().splitlines()[0]
+    assert first == (
+        f"s3 cp --only-show-errors --region eu-central-1 s3://artefacts/policies/small.bundle {kept}.new"
+    )
+
+
 WORKER = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\ntime.sleep(60)\n"
 ENCLAVE = """
 import asyncio, sys
@@ -231,6 +273,34 @@ def test_what_the_parent_installs_is_packed_the_same_each_time(tmp_path: Path) -
     for name in ("allocator.yaml", "enclave.json", "host.py", "bridge.py", "vsock-proxy.yaml"):
         assert (tmp_path / name).is_file()
         assert name in text
+
+
+def test_a_parent_is_installed_whole(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    """As at an instance's boot: every unit that is started is there, and so is every file that it names."""
+    subprocess.run([HERE / "pack-host.sh", tmp_path / "host.tar.gz"], check=True)
+    folder, root = tmp_path / "unpacked", tmp_path / "root"
+    folder.mkdir()
+    subprocess.run(["tar", "-xzf", tmp_path / "host.tar.gz", "-C", folder], check=True)
+    arguments = ["eu-central-1", "ephemeralml-small", "drain", "s3://artefacts/policies/small.bundle"]
+    environment = {**surroundings, "DESTDIR": str(root)}
+    subprocess.run(["./install.sh", *arguments], cwd=folder, env=environment, check=True)
+    written = [one for one in root.rglob("*") if one.is_file()]
+    settings = [one for one in written if one.suffix in (".env", ".yaml", ".json")]
+    assert not any(re.search(r"^[^#]*REGION\.", one.read_text(), re.MULTILINE) for one in settings)
+    units = {one.name: one.read_text() for one in (root / "etc/systemd/system").iterdir()}
+    calls = (tmp_path / "calls").read_text().split("\n")
+    started = {word for line in calls if "enable --now" in line for word in line.split()[3:]}
+    foreign = {"nitro-enclaves-allocator.service"}
+    assert {re.sub("@.*[.]", "@.", one) for one in started - foreign} == set(units)
+    for text in units.values():
+        for path in re.findall(r"(?<![\w}])(/(?:etc|opt)/[\w./%-]+)", text):
+            assert (root / path.lstrip("/").replace("%i", "kms")).is_file(), path
+    assert (root / "etc/ephemeralml/fleet.env").read_text().splitlines() == [
+        "AWS_REGION=eu-central-1",
+        "AUTO_SCALING_GROUP=ephemeralml-small",
+        "LIFECYCLE_HOOK=drain",
+        "POLICY_URL=s3://artefacts/policies/small.bundle",
+    ]
 
 
 @pytest.mark.parametrize("name", ["build-eif.sh", "pack-host.sh", "host/install.sh"])
