@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,11 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import boto3
 import botocore.session
 import pytest
+import yaml
+from moto import mock_aws
 
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.carriers import carrier_of
+from ephemeralml.wire.announcement import archive_name
+from ephemeralml.workers.models.stores import StoreSettings, open_store
 
 from .render import HERE, Rendered, template
 
@@ -293,10 +299,144 @@ def test_the_parent_calls_auto_scaling_as_its_model_says(action: str) -> None:
             assert "--" + re.sub(r"(?<!^)(?=[A-Z])", "-", member).lower() in text
 
 
-def test_metrics_of_scaling_name_each_other() -> None:
+# ------------------------------------------------------------------ scaling: CloudWatch's metric math
+
+
+class Metric(float):
+    """A metric's value; no data is NaN, and so is what CloudWatch leaves out."""
+
+    def __add__(self, other: float) -> Metric:
+        return Metric(float(self) + float(other))
+
+    def __truediv__(self, other: float) -> Metric:
+        return Metric(float(self) / float(other)) if other else Metric("nan")
+
+
+def metric_math(metrics: list[dict[str, Any]], **values: float) -> float:
+    """Return what the one returned expression of a list of metrics comes to."""
+    (returned,) = [one for one in metrics if one["ReturnData"]]
+    named = {one["Id"] for one in metrics if not one["ReturnData"]}
+    assert set(re.findall(r"[a-z]+", returned["Expression"])) == named == values.keys()
+    names: dict[str, Any] = {name: Metric(value) for name, value in values.items()}
+    names["FILL"] = lambda metric, instead: instead if math.isnan(metric) else metric
+    names["IF"] = lambda condition, then, otherwise: then if condition else otherwise
+    return float(eval(returned["Expression"], {"__builtins__": {}}, names))  # noqa: S307 - the template's
+
+
+NO_DATA: Final = math.nan
+
+
+@pytest.mark.parametrize(
+    ("waiting", "working", "workers", "each"),
+    [(100, 20, 3, 40), (0, 0, 3, 0), (0, 9, 3, 3), (0, 0, 0, 0), (0, 0, NO_DATA, 0)],
+)
+def test_the_group_follows_messages_per_worker(
+    waiting: float, working: float, workers: float, each: float
+) -> None:
     policy = resources("fleet.yaml")["FollowTheQueue"][1]["TargetTrackingConfiguration"]
     metrics = policy["CustomizedMetricSpecification"]["Metrics"]
-    assert [one["Id"] for one in metrics if one["ReturnData"]] == ["each"]
-    expression = next(one["Expression"] for one in metrics if one["ReturnData"])
-    used = set(re.findall(r"[a-z]+", expression)) - {"if"}
-    assert used == {one["Id"] for one in metrics if not one["ReturnData"]}
+    assert metric_math(metrics, waiting=waiting, working=working, workers=workers) == each
+
+
+@pytest.mark.parametrize("none", [0, NO_DATA])
+def test_one_message_wakes_a_group_of_nobody(none: float) -> None:
+    found = resources("fleet.yaml")
+    policy = found["FollowTheQueue"][1]["TargetTrackingConfiguration"]
+    metrics = policy["CustomizedMetricSpecification"]["Metrics"]
+    wanted = int(policy["TargetValue"])
+    assert metric_math(metrics, waiting=1, working=0, workers=none) > wanted
+    alarm = found["NobodyTakes"][1]
+    assert alarm["AlarmActions"] == ["<WakeUp>"]
+    assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("GreaterThanThreshold", 0)
+    assert metric_math(alarm["Metrics"], waiting=1, wanted=none) > 0
+    assert metric_math(alarm["Metrics"], waiting=0, wanted=none) == 0
+    assert metric_math(alarm["Metrics"], waiting=1, wanted=1) == 0
+    (step,) = found["WakeUp"][1]["StepAdjustments"]
+    assert step == {"MetricIntervalLowerBound": 0, "ScalingAdjustment": 1}
+    emitted = found["Workers"][1]["MetricsCollection"][0]["Metrics"]
+    asked = {
+        one["MetricStat"]["Metric"]["MetricName"]
+        for one in [*metrics, *alarm["Metrics"]]
+        if one.get("MetricStat", {}).get("Metric", {}).get("Namespace") == "AWS/AutoScaling"
+    }
+    assert asked == set(emitted)
+
+
+#: GiB of memory and vCPUs: Amazon EC2, "Instance types".
+INSTANCES: Final = {
+    "m6i.xlarge": (16, 4), "m6i.2xlarge": (32, 8), "m7i.xlarge": (16, 4), "m7i.2xlarge": (32, 8),
+    "c6i.2xlarge": (16, 8), "r6i.xlarge": (32, 4),
+}  # fmt: skip
+
+
+def test_every_instance_type_has_room_for_enclave_and_parent() -> None:
+    aside = yaml.safe_load((HERE / "host/allocator.yaml").read_text("utf-8"))
+    allowed = template("fleet.yaml")["Parameters"]["InstanceType"]["AllowedValues"]
+    assert set(allowed) == set(INSTANCES)
+    for memory_gib, cpus in INSTANCES.values():
+        assert memory_gib * 1024 - aside["memory_mib"] >= 2048
+        assert cpus - aside["cpu_count"] >= 2
+
+
+# ------------------------------------------------------------------ who may write what auditors come back to
+
+
+def test_all_evidence_is_copied_to_where_nothing_can_be_deleted() -> None:
+    name = archive_name("small", bytes(32))
+    locked = resources("fleet.yaml", LockReceipts="true")
+    (rule,) = locked["Blobs"][1]["ReplicationConfiguration"]["Rules"]
+    assert f"small/{name}".startswith(rule["Filter"]["Prefix"])
+    assert rule["Destination"] == {"Bucket": "<Artefacts.Arn>"}
+    assert locked["Blobs"][1]["VersioningConfiguration"] == {"Status": "Enabled"}
+    rules = locked["Blobs"][1]["LifecycleConfiguration"]["Rules"]
+    assert [one["NoncurrentVersionExpiration"] for one in rules if one["Id"] == "old-versions"] == [
+        {"NoncurrentDays": 1}
+    ]
+    bucket = "arn:aws:s3:::" + locked["Blobs"][1]["BucketName"]
+    asked = [one for at, _, one in statements(locked) if at == "EvidenceCopier" and "Resource" in one]
+    assert [one["Resource"] for one in asked] == [
+        bucket,
+        f"{bucket}/small/evidence/*",
+        "<Artefacts.Arn>/small/evidence/*",
+    ]
+    free = resources("fleet.yaml")["Blobs"][1]
+    assert not {"ReplicationConfiguration", "VersioningConfiguration"} & free.keys()
+
+
+#: Amazon S3 User Guide, "Required permissions for Amazon S3 API operations".
+NEEDS: Final = {
+    "HeadObject": {"s3:GetObject", "s3:ListBucket"},  # 404 and not 403 for what is not there
+    "ListMultipartUploads": {"s3:ListBucketMultipartUploads"},
+    "ListParts": {"s3:ListMultipartUploadParts"},
+    "CreateMultipartUpload": {"s3:PutObject"},
+    "UploadPart": {"s3:PutObject"},
+    "CompleteMultipartUpload": {"s3:PutObject"},
+}
+
+
+def test_the_packager_may_what_publishing_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    called: set[str] = set()
+    (tmp_path / "p").write_bytes(b"package")
+    with mock_aws(), monkeypatch.context() as patch:
+        session = boto3.Session()
+        patch.setattr(boto3, "DEFAULT_SESSION", session)
+        s3 = session.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="artefacts")
+        s3.create_multipart_upload(Bucket="artefacts", Key="models/a/b.eml", Metadata={"sha256": "aa"})
+        session.events.register("before-call.s3", lambda model, **_: called.add(model.name))
+        store = open_store("s3://artefacts/models/a/b.eml", StoreSettings(region="us-east-1"))
+        assert store.publish(tmp_path / "p", "aa")
+        open_store("s3://artefacts/models/c/d.eml", StoreSettings(region="us-east-1")).publish(
+            tmp_path / "p", "aa"
+        )
+    assert called == set(NEEDS)
+    packager = KEYS["PackagerRoleArn"]
+    found = resources("fleet.yaml", PackagerRoleArn=packager)
+    allowed = [one for _, _, one in statements(found) if one.get("Principal") == {"AWS": packager}]
+    assert {action for one in allowed for action in one["Action"]} == set().union(*NEEDS.values())
+    assert [one["Resource"] for one in allowed] == ["<Artefacts.Arn>/models/*", "<Artefacts.Arn>"]
+    assert allowed[1]["Condition"] == {"StringLike": {"s3:prefix": "models/*"}}
+    nobody = statements(resources("fleet.yaml"))
+    assert not [one for name, _, one in nobody if name == "ArtefactsByTls" and one["Effect"] == "Allow"]
