@@ -13,6 +13,7 @@ prints: AWS Nitro Enclaves User Guide, "Nitro CLI reference: nitro-cli build-enc
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import subprocess
@@ -76,7 +77,9 @@ def read_record(path: str) -> dict[str, str]:
 
 def proposal(registers: dict[str, str], arguments: argparse.Namespace) -> list[str]:
     """Return the command that writes a trust policy; an unsigned image's signer is left unchecked by name."""
-    command = [sys.executable, "-m", "ephemeralml", "policy", "new", "--version", arguments.version]
+    here = importlib.util.find_spec("ephemeralml") is not None
+    command = [sys.executable, "-m", "ephemeralml"] if here else ["ephemeralml"]
+    command += ["policy", "new", "--version", arguments.version]
     command += ["--set-name", arguments.set_name, "--out", arguments.out]
     for name in ("pcr0", "pcr1", "pcr2", "pcr8"):
         command += [f"--nitro-{name}", registers.get(name, "UNCHECKED")]

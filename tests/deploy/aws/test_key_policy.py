@@ -37,15 +37,17 @@ ACTIONS: Final = (
 )  # fmt: skip
 
 
-def policies(*, rolled: bool = False) -> dict[str, dict[str, Any]]:
+def policies(*, rolled: bool = False, named: bool = True) -> dict[str, dict[str, Any]]:
     """Return the template's key policies for the principals of the local KMS."""
     values = {
         "WorkerRoleArn": WORKER.arn,
         "KeyOwnerRoleArn": OWNER.arn,
         "PackagerRoleArn": PACKAGER.arn,
-        **{f"CurrentPCR{slot}": CURRENT[slot].hex() for slot in (0, 1, 2)},
-        **{f"NextPCR{slot}": NEXT[slot].hex() if rolled else "" for slot in (0, 1, 2)},
     }
+    if named:
+        values |= {f"CurrentPCR{slot}": CURRENT[slot].hex() for slot in (0, 1, 2)}
+    if rolled:
+        values |= {f"NextPCR{slot}": NEXT[slot].hex() for slot in (0, 1, 2)}
     rendered = Rendered("keys.yaml", values)
     return {
         "alias/fleet": rendered.properties("FleetKey")["KeyPolicy"],
@@ -67,11 +69,11 @@ def start(tmp_path: Path, root: DevelopmentRoot) -> Iterator[StartKms]:
     """Start a local KMS with the template's policies."""
     running = []
 
-    def begin(*, rolled: bool = False) -> LocalKms:
+    def begin(*, rolled: bool = False, named: bool = True) -> LocalKms:
         config = LocalKmsConfig(
             directory=tmp_path / "kms",
             roots=(root.fingerprint,),
-            policies=policies(rolled=rolled),
+            policies=policies(rolled=rolled, named=named),
             principals={one.name: one for one in (WORKER, OWNER, PACKAGER, STRANGER)},
         )
         kms = LocalKms(config)
@@ -131,6 +133,17 @@ def test_a_debug_enclave_gets_nothing(start: StartKms, root: DevelopmentRoot) ->
     with pytest.raises(KeyReleaseError) as caught:
         ask(start(), root, {}).generate_data_key(CONTEXT)
     assert caught.value.code == "KMS_DENIED"
+
+
+@pytest.mark.parametrize("pcrs", [CURRENT, {}])
+def test_before_an_image_is_named_nobody_gets_a_fleet_key_and_models_can_be_packaged(
+    start: StartKms, root: DevelopmentRoot, pcrs: dict[int, bytes]
+) -> None:
+    kms = start(named=False)
+    with pytest.raises(KeyReleaseError) as caught:
+        ask(kms, root, pcrs).generate_data_key(CONTEXT)
+    assert caught.value.code == "KMS_DENIED"
+    assert plain(kms, PACKAGER).generate_data_key(KeyId="alias/model", NumberOfBytes=32)["Plaintext"]
 
 
 @pytest.mark.parametrize("who", [OWNER, PACKAGER, STRANGER])
