@@ -11,6 +11,7 @@ locals {
     EPHEMERALML_WORKER_POOL         = var.pool
     EPHEMERALML_WORKER_MODEL        = var.model_url
     EPHEMERALML_POLICY_URL          = "gs://${google_storage_bucket.artefacts.name}/policies/${var.pool}.bundle"
+    EPHEMERALML_COLLATERAL_URL      = "gs://${google_storage_bucket.artefacts.name}/collateral"
     EPHEMERALML_WORKER_GCP_PROVIDER = var.gcp_provider
     EPHEMERALML_WORKER_FLEET_KEY_ID = var.fleet_key_id
     EPHEMERALML_WORKER_MODEL_KEY_ID = var.model_key_id
@@ -18,9 +19,8 @@ locals {
 }
 
 resource "google_compute_instance_template" "worker" {
-  name_prefix      = "${var.name}-${var.pool}-"
-  machine_type     = local.machine_type
-  min_cpu_platform = "Intel Sapphire Rapids"
+  name_prefix  = "${var.name}-${var.pool}-"
+  machine_type = local.machine_type
 
   confidential_instance_config {
     enable_confidential_compute = true

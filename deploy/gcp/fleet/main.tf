@@ -157,8 +157,9 @@ resource "google_storage_bucket_iam_member" "worker_blobs" {
   role   = "roles/storage.objectUser"
   member = local.worker
   condition {
-    title      = "its-pool"
-    expression = "resource.name.startsWith('projects/_/buckets/${google_storage_bucket.blobs.name}/objects/${var.pool}/')"
+    title = "its-pool"
+    # Listing is a right on the bucket: there the prefix that is asked for decides.
+    expression = "resource.name.startsWith('projects/_/buckets/${google_storage_bucket.blobs.name}/objects/${var.pool}/') || api.getAttribute('storage.googleapis.com/objectListPrefix', '').startsWith('${var.pool}/')"
   }
 }
 
@@ -166,6 +167,20 @@ resource "google_storage_bucket_iam_member" "worker_models" {
   bucket = google_storage_bucket.artefacts.name
   role   = "roles/storage.objectViewer"
   member = local.worker
+}
+
+# ---------------------------------------------------------------- whoever publishes models
+
+# Makes objects and looks at them; changes and deletes none.
+resource "google_storage_bucket_iam_member" "packager" {
+  for_each = var.packager_service_account == "" ? [] : toset(["roles/storage.objectCreator", "roles/storage.objectViewer"])
+  bucket   = google_storage_bucket.artefacts.name
+  role     = each.value
+  member   = "serviceAccount:${var.packager_service_account}"
+  condition {
+    title      = "models"
+    expression = "resource.name.startsWith('projects/_/buckets/${google_storage_bucket.artefacts.name}/objects/models/')"
+  }
 }
 
 # ---------------------------------------------------------------- blob store

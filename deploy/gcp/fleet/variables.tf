@@ -66,6 +66,12 @@ variable "model_url" {
   description = "gs:// address of the encrypted model package."
 }
 
+variable "packager_service_account" {
+  type        = string
+  default     = ""
+  description = "Who publishes models, as in the keys' module; empty, the project's own rights decide."
+}
+
 variable "gcp_provider" {
   type        = string
   description = "Output of the keys' module."

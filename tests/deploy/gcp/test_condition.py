@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -139,3 +140,38 @@ def test_the_mapping_gives_the_attribute_that_the_keys_are_bound_to() -> None:
     assert subject == f"gcpcs::{digest}::{found['submods']['gce']['instance_id']}"
     # IAM: google.subject has at most 127 bytes.
     assert len(subject) <= 127
+
+
+# ---------------------------------------------------------------- rights on the bucket, as IAM evaluates them
+
+
+def may(member: str, bucket: str, *, name: str = "", prefix: str = "") -> bool:
+    """Return whether a condition lets through a call on an object, or a listing of a prefix."""
+    fleet = Module("fleet")
+    text = fleet.resource("google_storage_bucket_iam_member", member)["condition"][0]["expression"]
+    text = text.replace(f"${{google_storage_bucket.{bucket}.name}}", "it").replace("${var.pool}", "small")
+    assert "${" not in text
+    # celpy has no receivers of its own: the attribute is put in as IAM would find it.
+    text = text.replace("api.getAttribute('storage.googleapis.com/objectListPrefix', '')", "list_prefix")
+    environment = Environment()
+    program = environment.program(environment.compile(text))
+    resource = "projects/_/buckets/it" + (f"/objects/{name}" if name else "")
+    found = {"resource": json_to_cel({"name": resource}), "list_prefix": json_to_cel(prefix)}
+    return bool(program.evaluate(found))
+
+
+def test_a_worker_reads_writes_and_lists_below_its_pool_and_nowhere_else() -> None:
+    for name, right in (("small/fleet/small/1", True), ("other/x", False), ("smaller/x", False)):
+        assert may("worker_blobs", "blobs", name=name) is right
+        assert may("worker_blobs", "blobs", prefix=name) is right
+    assert not may("worker_blobs", "blobs")
+
+
+def test_a_packager_makes_models_and_nothing_else() -> None:
+    body = Module("fleet").resource("google_storage_bucket_iam_member", "packager")
+    assert set(re.findall(r"roles/[.\w]+", str(body["for_each"]))) == {
+        "roles/storage.objectCreator",
+        "roles/storage.objectViewer",
+    }
+    assert may("packager", "artefacts", name="models/aa/bb.eml")
+    assert not may("packager", "artefacts", name="policies/small.bundle")

@@ -220,8 +220,12 @@ def test_the_image_lets_change_what_the_machines_set_and_nothing_else() -> None:
     assert not fixed & set(allowed)
     known = {f"EPHEMERALML_WORKER_{one.upper()}" for one in WorkerSettings.model_fields}
     known |= {f"EPHEMERALML_{one.upper()}" for one in BrokerSettings.model_fields}
-    assert {*allowed, *fixed} - known == {"EPHEMERALML_POLICY_URL", "EPHEMERALML_LOG"}
-    for never in ("POLICY_ROOT", "MODEL_SIGNER", "PLATFORM", "KMS"):
+    assert {*allowed, *fixed} - known == {
+        "EPHEMERALML_POLICY_URL",
+        "EPHEMERALML_COLLATERAL_URL",
+        "EPHEMERALML_LOG",
+    }
+    for never in ("POLICY_ROOT", "MODEL_SIGNER", "PLATFORM", "KMS", "COLLATERAL", "GPU"):
         assert f"EPHEMERALML_WORKER_{never}" in fixed
     for label in ('allow_cmd_override"="false"', 'log_redirect"="debugonly"'):
         assert label in text
