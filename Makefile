@@ -29,6 +29,10 @@ demo: .venv/.demo ## run the whole way of a job on this machine, then three refu
 
 .PHONY: test
 test: packages .venv/.dev lint types vectors ## install what is missing, then lint, types, vectors and all tests
+	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal $(PYTEST_ARGS)
+
+.PHONY: cover
+cover: packages .venv/.dev ## all tests again, slower, with a report of the lines that none of them runs
 	@$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 .PHONY: lint

@@ -125,16 +125,20 @@ def bucket_client(settings: BrokerSettings) -> Any:
         ) from None
     try:
         if settings.blob_endpoint is None:
-            return storage.Client()
-        return storage.Client(
-            project="none",
-            credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            client_options=ClientOptions(api_endpoint=settings.blob_endpoint),
-        )
+            client = storage.Client()
+        else:
+            client = storage.Client(
+                project="none",
+                credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+                client_options=ClientOptions(api_endpoint=settings.blob_endpoint),
+            )
     except (GoogleAuthError, OSError, ValueError):
         raise ConfigurationError(
             "BAD_BLOB_SETTINGS", "Cloud Storage cannot be used: no credentials, or wrong blob settings"
         ) from None
+    # To label traces it would ask for the bucket, in threads of its own and by a right that no role has.
+    client._bucket_metadata_cache = None
+    return client
 
 
 @contextmanager

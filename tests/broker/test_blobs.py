@@ -89,6 +89,20 @@ def test_put_get_replace_delete(store: BlobStore, data: bytes) -> None:
     assert (caught.value.code, caught.value.retriable) == ("BLOB_MISSING", False)
 
 
+def test_cloud_storage_is_asked_for_objects_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's client would ask for the bucket in the background, by a right that no role has."""
+    from google.cloud.storage import _bucket_metadata_cache as cache
+
+    asked: list[str] = []
+    for name in ("_fetch_background", "_verify_existence_background"):
+        monkeypatch.setattr(cache.BucketMetadataCache, name, lambda _, bucket: asked.append(bucket))
+    with cloud_settings("gcs", tmp_path) as settings:
+        blobs = make_blob_store(settings)
+        blobs.put("a/b", b"x")
+        assert (blobs.get("a/b"), blobs.exists("a/c"), list(blobs.list("a/"))) == (b"x", False, ["a/b"])
+    assert asked == []
+
+
 def test_put_if_absent_has_one_winner(store: BlobStore) -> None:
     winners: list[int] = []
     barrier = threading.Barrier(8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,15 @@ def subcommands(command: object) -> dict[str, Any]:
     return dict(getattr(command, "commands", {}))
 
 
+@cache
+def command_line() -> Any:
+    """Return the whole command line, made once."""
+    return typer.main.get_command(build())
+
+
 def check_command(words: list[str]) -> None:
     """Check that a command's names and long options exist."""
-    command: Any = typer.main.get_command(build())
+    command: Any = command_line()
     while subcommands(command) and words and re.fullmatch(r"[a-z]+", words[0]):
         assert words[0] in subcommands(command), f"no such command: {words[0]}"
         command = subcommands(command)[words[0]]
