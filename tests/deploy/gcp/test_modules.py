@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from ephemeralml.broker_config import BrokerSettings
+from ephemeralml.broker_config.carriers import carrier_of
 from ephemeralml.broker_config.pubsub.admin import MAX_ATTEMPTS, _dead, _jobs
 from ephemeralml.broker_config.pubsub.names import Names
 from ephemeralml.workers.settings import WorkerSettings
@@ -202,6 +203,27 @@ def test_the_queues_are_those_that_the_command_makes() -> None:
         assert body["expiration_policy"] == [{"ttl": ""}]
     policy = fleet.resource("google_pubsub_subscription", "jobs")["dead_letter_policy"][0]
     assert policy["max_delivery_attempts"] == MAX_ATTEMPTS
+
+
+def test_the_workers_rights_on_the_broker_are_what_the_command_prints() -> None:
+    settings = BrokerSettings(profile="pubsub", pubsub_project="project-1", state_dir=Path("/nowhere"))
+    printed = carrier_of(settings).rights(settings, "worker")
+    lines = [line for line in printed.splitlines() if not line.startswith("#")]
+    wanted = {
+        (re.search(r"pubsub subscriptions|projects", line)[0], re.search(r"--role=(\S+)", line)[1])  # type: ignore[index]
+        for line in lines
+    }
+    kinds = {
+        "google_pubsub_subscription_iam_member": "pubsub subscriptions",
+        "google_pubsub_topic_iam_member": "pubsub topics",
+        "google_project_iam_member": "projects",
+    }
+    given = {
+        (kinds[kind], body["role"])
+        for kind, _, body in Module("fleet").resources()
+        if kind in kinds and body["member"] == "${local.worker}" and "pubsub" in body["role"]
+    }
+    assert given == wanted
 
 
 def test_only_claim_checks_are_forgotten() -> None:
