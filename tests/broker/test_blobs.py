@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import boto3
@@ -91,8 +92,7 @@ def test_put_get_replace_delete(store: BlobStore, data: bytes) -> None:
 
 def test_cloud_storage_is_asked_for_objects_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Google's client would ask for the bucket in the background, by a right that no role has."""
-    from google.cloud.storage import _bucket_metadata_cache as cache
-
+    cache = import_module("google.cloud.storage._bucket_metadata_cache")
     asked: list[str] = []
     for name in ("_fetch_background", "_verify_existence_background"):
         monkeypatch.setattr(cache.BucketMetadataCache, name, lambda _, bucket: asked.append(bucket))
