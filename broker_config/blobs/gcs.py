@@ -118,7 +118,7 @@ def bucket_client(settings: BrokerSettings) -> Any:
         from google.api_core.client_options import ClientOptions
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import GoogleAuthError
-        from google.cloud import storage  # type: ignore[attr-defined]
+        from google.cloud import storage  # type: ignore[attr-defined, unused-ignore]
     except ImportError:
         raise ConfigurationError(
             "EXTRA_MISSING", "a blob store in Cloud Storage needs pip install 'ephemeralml[gcp]'"

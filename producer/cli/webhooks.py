@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,7 +79,10 @@ def list_command(
         from ..gateway.store import tenants
         from ..gateway.webhooks import endpoints
 
-        for each in endpoints.of_tenant(connection, tenants.ensure(connection, tenant, time.time()).id):
+        found = tenants.named(connection, tenant)
+        if found is None:
+            raise ConfigurationError("NO_SUCH_TENANT", "there is no tenant of that name")
+        for each in endpoints.of_tenant(connection, found.id):
             row = {
                 "id": each.name,
                 "url": each.url,
@@ -122,6 +125,8 @@ def deliveries_command(
     with _opened(store, state_dir) as (connection, _, _master):
         from ..gateway.webhooks import deliveries
 
+        if state not in (None, *deliveries.STATES):
+            raise ConfigurationError("BAD_STATE", f"a state is one of {', '.join(deliveries.STATES)}")
         for each in deliveries.page(connection, _find(connection, name), limit, None, state):
             row = {
                 "id": each.name,
@@ -210,16 +215,16 @@ def _opened(store: str | None, state_dir: Any) -> Iterator[tuple[Connection, Web
     with one_line_errors(), _extra():
         from ..gateway.webhooks.settings import webhook_settings
 
-        opened = _store(store, state_dir)
-        settings = webhook_settings()
-        master = settings.master(read_settings(None, state_dir).state_dir, shared=not opened.is_sqlite)
-        if master is None:
-            raise ConfigurationError(
-                "NO_WEBHOOK_MASTER", "set EPHEMERALML_WEBHOOK_MASTER_SECRET as the gateway and relays have it"
-            )
-        with opened.transaction() as connection:
-            yield connection, settings, master
-        opened.close()
+        with closing(_store(store, state_dir)) as opened:
+            settings = webhook_settings()
+            master = settings.master(read_settings(None, state_dir).state_dir, shared=not opened.is_sqlite)
+            if master is None:
+                raise ConfigurationError(
+                    "NO_WEBHOOK_MASTER",
+                    "set EPHEMERALML_WEBHOOK_MASTER_SECRET as the gateway and relays have it",
+                )
+            with opened.transaction() as connection:
+                yield connection, settings, master
 
 
 def _find(connection: Connection, name: str) -> Endpoint:

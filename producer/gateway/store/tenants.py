@@ -74,6 +74,15 @@ def ensure(connection: Connection, name: str, now: float) -> Tenant:
     return get(connection, found)
 
 
+def named(connection: Connection, name: str) -> Tenant | None:
+    """Return the tenant of a name, None where there is none.
+
+    :raises ConfigurationError: ``BAD_NAME``.
+    """
+    found = connection.execute(select(tenants.c.id).where(tenants.c.name == _checked(name))).scalar()
+    return None if found is None else get(connection, found)
+
+
 def get(connection: Connection, tenant_id: int) -> Tenant:
     """Return a tenant by the store's number."""
     columns = (tenants.c.id, tenants.c.name, tenants.c.max_jobs, tenants.c.max_bytes)

@@ -6,13 +6,15 @@ import json
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sqlalchemy import Connection, Row, or_, select, update
 
 from ..store.webhook_tables import DeliveryState, webhook_endpoints
 from ..store.webhook_tables import webhook_deliveries as table
 from .endpoints import Endpoint
+
+STATES: Final[tuple[str, ...]] = get_args(DeliveryState)
 
 
 @dataclass(frozen=True, slots=True)
