@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -304,14 +304,17 @@ def test_every_host_that_boto3_asks_is_a_way_out(region: str, monkeypatch: pytes
 
     session = boto3.Session()
     session.events.register("before-send", note)
-    s3, sqs, kms = (session.client(name, region_name=region) for name in ("s3", "sqs", "kms"))
-    for call in (
+    s3: Any = session.client("s3", region_name=region)
+    sqs: Any = session.client("sqs", region_name=region)
+    kms: Any = session.client("kms", region_name=region)
+    calls: tuple[Callable[[], object], ...] = (
         lambda: s3.get_object(Bucket="my-bucket", Key="small/x"),
         lambda: s3.head_object(Bucket="my-models", Key="models/aa/bb.eml"),
         lambda: sqs.get_queue_url(QueueName="ephemeralml-jobs-small"),
         lambda: sqs.receive_message(QueueUrl=f"https://sqs.{region}.amazonaws.com/1/ephemeralml-jobs-small"),
         lambda: kms.generate_data_key(KeyId="alias/f", NumberOfBytes=32),
-    ):
+    )
+    for call in calls:
         with pytest.raises(Asked):
             call()
     known = {line.split()[1] for line in bridge.hosts_lines(config).splitlines()}

@@ -94,7 +94,8 @@ def build(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     (folder / "python3").unlink(missing_ok=True)
     (folder / "python3").symlink_to(sys.executable)
     (folder / "printed").write_text(printed(**({} if more else {"PCR8": None})))
-    command = [HERE / "build-eif.sh", WORKER, HERE / "enclave/fleet.env.example", folder / "out", *more]
+    settings = str(HERE / "enclave/fleet.env.example")
+    command = [str(HERE / "build-eif.sh"), WORKER, settings, str(folder / "out"), *more]
     environment = {"PATH": f"{folder}:/usr/bin:/bin", "NOTES": str(folder)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -128,7 +129,7 @@ def test_an_image_is_built_and_what_was_measured_is_recorded(
 
 def test_settings_that_are_wrong_build_nothing(tmp_path: Path) -> None:
     (tmp_path / "wrong.env").write_text("AWS_REGION=nowhere\n")
-    command = [HERE / "build-eif.sh", WORKER, tmp_path / "wrong.env", tmp_path / "out"]
+    command = [str(HERE / "build-eif.sh"), WORKER, str(tmp_path / "wrong.env"), str(tmp_path / "out")]
     done = subprocess.run(
         command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False
     )

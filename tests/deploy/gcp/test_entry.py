@@ -78,7 +78,7 @@ class _Answer(BaseHTTPRequestHandler):
 def google() -> Iterator[Google]:
     """Both services, running."""
     server = Google()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -119,7 +119,7 @@ def until(met: Callable[[], bool]) -> None:
 
 @contextmanager
 def started(folder: Path, google: Google) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, ENTRY, sys.executable, "-c", WORKER, folder / "up"]
+    command = [sys.executable, str(ENTRY), sys.executable, "-c", WORKER, str(folder / "up")]
     with subprocess.Popen(command, env=environment(folder, google)) as process:
         try:
             until((folder / "up").exists)

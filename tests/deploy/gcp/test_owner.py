@@ -31,8 +31,9 @@ def package(folder: Path, endpoint: str, token: str) -> subprocess.CompletedProc
     (source / "config.json").write_text("{}")
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     (source / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
-    command = [sys.executable, HERE / "package_model.py", source, "--id", "tiny", "--kms-key", KEY]
-    command += ["--kms-endpoint", endpoint, "--signing-key", folder / "signer.key", "--out", folder / "m.eml"]
+    command = [sys.executable, str(HERE / "package_model.py"), str(source), "--id", "tiny", "--kms-key", KEY]
+    command += ["--kms-endpoint", endpoint, "--signing-key", str(folder / "signer.key")]
+    command += ["--out", str(folder / "m.eml")]
     environment = {**os.environ, "EPHEMERALML_GCP_ACCESS_TOKEN": token}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
