@@ -98,7 +98,11 @@ def rights_are_named(found: Resources) -> Iterator[str]:
             continue
         if any("*" in action for action in _listed(one["Action"])):
             yield f"{name}: an action with a wildcard"
-        if kind == "AWS::IAM::Role" and "Resource" in one and "*" in _listed(one["Resource"]):
+        if (
+            kind in ("AWS::IAM::Role", "AWS::IAM::ManagedPolicy")
+            and "Resource" in one
+            and "*" in _listed(one["Resource"])
+        ):
             yield f"{name}: every resource"
 
 
@@ -215,6 +219,7 @@ DATA: Final = "LaunchTemplateData"
         (nobody_is_everybody, _set("BlobsByTls", *FIRST, "Effect", to="Allow")),
         (rights_are_named, _set("WorkerRole", "Policies", 0, *FIRST, "Action", to="sqs:*")),
         (rights_are_named, _set("WorkerRole", "Policies", 1, *FIRST, "Resource", to="*")),
+        (rights_are_named, _set("ClientRights", *FIRST, "Resource", to="*")),
         (buckets_are_closed, _set("Blobs", "PublicAccessBlockConfiguration", "BlockPublicPolicy", to=False)),
         (buckets_are_closed, _set("Artefacts", "BucketEncryption", to=None)),
         (buckets_are_closed, _set("Blobs", "AccessControl", to="PublicRead")),
@@ -239,12 +244,30 @@ def test_every_rule_can_fail(
 # ------------------------------------------------------------------ what the templates and the code agree on
 
 
-def test_the_worker_role_is_what_the_command_prints() -> None:
+def printed_rights(role: str) -> dict[str, Any]:
     settings = BrokerSettings(
         profile="sqs", sqs_region="eu-central-1", sqs_prefix="ephemeralml-", state_dir=Path("/nowhere")
     )
-    printed = carrier_of(settings).rights(settings, "worker")
-    wanted = json.loads(printed.replace("ACCOUNT", "111122223333").replace("POOL", "small"))
+    printed = carrier_of(settings).rights(settings, role)
+    found: dict[str, Any] = json.loads(printed.replace("ACCOUNT", "111122223333").replace("POOL", "small"))
+    return found
+
+
+@pytest.mark.parametrize("role", ["client", "relay"])
+def test_rights_of_clients_are_what_the_command_prints_and_the_blob_store_as_workers_have_it(
+    role: str,
+) -> None:
+    found = resources("fleet.yaml")
+    given = found["ClientRights"][1]["PolicyDocument"]["Statement"]
+    wanted = printed_rights(role)["Statement"]
+    assert given[: len(wanted)] == wanted
+    (blobs,) = [one for one in found["WorkerRole"][1]["Policies"] if one["PolicyName"] == "blobs"]
+    workers = [one for one in blobs["PolicyDocument"]["Statement"] if "Artefacts" not in str(one["Resource"])]
+    assert [{**one, "Sid": ""} for one in given[len(wanted) :]] == [{**one, "Sid": ""} for one in workers]
+
+
+def test_the_worker_role_is_what_the_command_prints() -> None:
+    wanted = printed_rights("worker")
     (queues,) = [
         one for one in resources("fleet.yaml")["WorkerRole"][1]["Policies"] if one["PolicyName"] == "queues"
     ]
