@@ -84,7 +84,7 @@ class Dispatcher:
     def _submit(self, claimed: Sequence[ClaimedPack]) -> None:
         with self._written_down(claimed) as done:
             for pack in claimed:
-                message = job_message(self.blobs, pack.data, self.inline_limit)
+                message = job_message(self.blobs, pack.data, self.inline_limit, pack.expires_at)
                 self.submitter.submit(pack.pool, message)
                 done.append(pack.id)
 

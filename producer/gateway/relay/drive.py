@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from ....broker_config.blobs import BlobStore
 from ..store import Store, batches, events, packs
@@ -90,8 +90,13 @@ class Driver:
             return self._whole(batch, now)
         if now < batch.expires_at:
             return False
-        if now < batch.expires_at + self.grace_s:
-            return self._last_call(batch, now)
+        if self._last_call(batch, now):
+            return True
+        # Since the last call, and not since the time was up: the relays may have been away meanwhile.
+        with self.store.reading() as connection:
+            called_at = _called_at(connection, batch)
+        if now < max(batch.expires_at, called_at) + self.grace_s:
+            return False
         return self._end(batch, "cancelled" if batch.state == "cancelling" else "expired", now)
 
     def _whole(self, batch: Batch, now: float) -> bool:
@@ -118,7 +123,8 @@ class Driver:
         with self.store.reading() as connection:
             found = _unanswered(connection, batch)
         for _, data in found:
-            self.submitter.submit(batch.pool, job_message(self.blobs, data, self.inline_limit))
+            message = job_message(self.blobs, data, self.inline_limit, max(now, batch.expires_at))
+            self.submitter.submit(batch.pool, message)
         with self.store.transaction() as connection:
             packs.submitted(connection, [number for number, _ in found], now)
         return bool(found)
@@ -138,6 +144,12 @@ def _claim(connection: Connection, now: float, lease_s: float) -> list[int]:
     if found:
         connection.execute(update(table).where(table.c.id.in_(found)).values(lease_until=now + lease_s))
     return found
+
+
+def _called_at(connection: Connection, batch: Batch) -> float:
+    """Return when a pack of a batch was last submitted, Unix seconds; 0 where none was."""
+    latest = select(func.max(pack_table.c.submitted_at)).where(pack_table.c.batch == batch.id)
+    return float(connection.execute(latest).scalar() or 0)
 
 
 def _unanswered(connection: Connection, batch: Batch) -> list[tuple[int, bytes]]:

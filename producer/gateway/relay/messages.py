@@ -13,14 +13,19 @@ from ....wire.pack import PackReference, SealedReply, decode_message, decode_rep
 MAX_REPLIES_BYTES: Final = 64 << 20
 
 
-def job_message(blobs: BlobStore, pack: bytes, inline_limit: int) -> bytes:
-    """Return a message for a pack; a large pack goes to the blob store first.
+#: Seconds beyond a batch's time for which its packs are kept: workers still sign that jobs have expired.
+KEEP_BEYOND_S: Final = 86_400
 
+
+def job_message(blobs: BlobStore, pack: bytes, inline_limit: int, needed_until: float) -> bytes:
+    """Return a message for a pack; a large pack goes to the blob store first, to be collected a day after.
+
+    :param needed_until: when its batch's time is up, Unix seconds.
     :raises DeliveryError: the blob store cannot be reached.
     """
     if len(pack) <= inline_limit:
         return encode_message(pack)
-    put_content(blobs, pack)
+    put_content(blobs, pack, int(needed_until) + KEEP_BEYOND_S)
     return encode_message(PackReference(sha256(pack), len(pack)))
 
 

@@ -21,6 +21,7 @@ from ..store import Store, batches
 from ..store.batches import Batch
 from ..store.models import batches as table
 from .dispatch import Submits
+from .messages import KEEP_BEYOND_S
 
 LOG: Final = logging.getLogger("ephemeralml.relay")
 Sealed = Literal["sealed", "waiting", "given up"]
@@ -72,7 +73,7 @@ class Sealing:
                 LOG.error("%s cannot be sealed: %s", batch.name, error.code)
                 raise
         digest = sha256(file)
-        put_content(self.blobs, file)
+        put_content(self.blobs, file, int(now + self.patience_s) + KEEP_BEYOND_S)
         self.blobs.delete(answer_key(digest))  # an answer that was refused
         self.submitter.submit(batch.pool, encode_seal_request(PackReference(digest, len(file))))
         with self.store.transaction() as connection:

@@ -36,6 +36,27 @@ RECEIVE_SECONDS: Final = 0.5
 #: Waiting for more messages that can be stored with the first.
 GATHER_SECONDS: Final = 0.003
 AGAIN_SECONDS: Final = 1.0
+#: The longest wait between two looks into the store where nothing happens.
+IDLE_SECONDS: Final = 1.0
+
+
+class Rest:
+    """Waits between looks into the store: longer each time there is nothing, up to a second.
+
+    :param stopping: ends every wait. :param poll_s: the first wait, in seconds.
+    """
+
+    def __init__(self, stopping: threading.Event, poll_s: float) -> None:
+        self._stopping, self._poll_s = stopping, poll_s
+        self._wait_s = poll_s
+
+    def after(self, worked: object) -> None:
+        """Wait where a look found nothing to do."""
+        if worked:
+            self._wait_s = self._poll_s
+            return
+        self._stopping.wait(self._wait_s)
+        self._wait_s = max(self._poll_s, min(2 * self._wait_s, IDLE_SECONDS))
 
 
 class Reconnecting:
@@ -162,14 +183,14 @@ class Relay:
             self.settings.lease_s,
             self.now,
         )
+        rest = Rest(self.stopping, self.settings.poll_s)
         try:
             while not self.stopping.is_set():
-                if dispatcher.step():
-                    continue
-                if time.monotonic() - self._looked > AGAIN_SECONDS:
+                worked = dispatcher.step()
+                if not worked and time.monotonic() - self._looked > AGAIN_SECONDS:
                     self._looked = time.monotonic()
-                    dispatcher.again()
-                self.stopping.wait(self.settings.poll_s)
+                    worked = dispatcher.again()
+                rest.after(worked)
         finally:
             submitter.close()
 
@@ -187,15 +208,15 @@ class Relay:
             self.settings.lease_s,
             self.now,
         )
+        rest = Rest(self.stopping, self.settings.poll_s)
         try:
             while not self.stopping.is_set():
-                if not driver.step():
-                    self.stopping.wait(self.settings.poll_s)
+                rest.after(driver.step())
         finally:
             submitter.close()
 
     def _deliver(self, courier: Courier) -> None:
+        rest = Rest(self.stopping, self.settings.poll_s)
         while not self.stopping.is_set():
-            if not courier.step():
-                self.stopping.wait(self.settings.poll_s)
+            rest.after(courier.step())
             courier.tidy()

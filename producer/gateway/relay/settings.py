@@ -11,9 +11,9 @@ from ....wire.errors import ConfigurationError
 class RelaySettings(BaseSettings):
     """How a relay goes about its work.
 
-    :param poll_s: seconds between looks into the store. :param lease_s: seconds after which what a dead relay
-        had taken is free to others. :param resubmit_leases: visibility timeouts of the broker without an
-        answer after which a pack is submitted again.
+    :param poll_s: seconds between looks into the store, up to a second where nothing happens.
+    :param lease_s: seconds after which what a dead relay had taken is free to others.
+    :param resubmit_leases: visibility timeouts without an answer after which a pack is submitted again.
     :param expiry_grace_s: seconds that workers have to sign ``expired`` for jobs of a batch whose time is up.
     :param seal_patience_s: seconds for which workers are asked for the statement of a whole batch.
     :param seal_again_s: seconds after which they are asked again.

@@ -19,6 +19,7 @@ class ClaimedPack:
     """A pack to put onto its pool's queue (``data``: see wire.pack), held until the lease ends.
 
     :param batch: the store's number. :param attempts: claims so far, this one too.
+    :param expires_at: when its batch's time is up, Unix seconds.
     """
 
     id: int
@@ -28,6 +29,7 @@ class ClaimedPack:
     number: int
     jobs: int
     attempts: int
+    expires_at: float
     data: bytes
 
 
@@ -80,13 +82,13 @@ def _taken(connection: Connection, ids: Sequence[int], lease_until: float) -> li
     connection.execute(update(packs).where(packs.c.id.in_(ids)).values(lease))
     columns = (packs.c.id, packs.c.batch, batches.c.batch_id, batches.c.pool, packs.c.number)
     rows = connection.execute(
-        select(*columns, packs.c.jobs, packs.c.attempts, packs.c.data)
+        select(*columns, packs.c.jobs, packs.c.attempts, batches.c.expires_at, packs.c.data)
         .join(batches, batches.c.id == packs.c.batch)
         .where(packs.c.id.in_(ids))
         .order_by(packs.c.id)
     )
     return [
-        ClaimedPack(row[0], row[1], bytes(row[2]), row[3], row[4], row[5], row[6], bytes(row[7]))
+        ClaimedPack(row[0], row[1], bytes(row[2]), row[3], row[4], row[5], row[6], row[7], bytes(row[8]))
         for row in rows
     ]
 

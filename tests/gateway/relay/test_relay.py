@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from ephemeralml.broker_config.blobs import LocalBlobStore
+from ephemeralml.attestation.policy import TrustPolicy
+from ephemeralml.attestation.policy_source import PolicyInForce
+from ephemeralml.attestation.verify import endorsements_for
+from ephemeralml.broker_config.blobs import LocalBlobStore, get_content
+from ephemeralml.broker_config.blobs.collect import collect
 from ephemeralml.broker_config.carriers import Depth
 from ephemeralml.broker_config.replies import Delivery
+from ephemeralml.cli import main
 from ephemeralml.producer.gateway.relay.collect import Collector
 from ephemeralml.producer.gateway.relay.dispatch import Dispatcher
 from ephemeralml.producer.gateway.relay.drive import Driver, cancel_marker
 from ephemeralml.producer.gateway.relay.seal import Sealing
+from ephemeralml.producer.gateway.relay.service import Rest
 from ephemeralml.producer.gateway.relay.worker_keys import WorkerKeys
 from ephemeralml.producer.gateway.store import Store, batches, events, tenants
+from ephemeralml.producer.lab import laboratory_policy
 from ephemeralml.receipts.seal_request import SealAnswer, answer_key, decode_seal_request
-from ephemeralml.wire.errors import DeliveryError
-from ephemeralml.wire.pack import decode_jobs, decode_message
+from ephemeralml.wire.errors import AppraisalError, DeliveryError
+from ephemeralml.wire.pack import PackReference, decode_jobs, decode_message
 from ephemeralml.workers.cancel import Cancellations, marker
 
 from ..uploads import NOW, POOL, SealedBatch
-from .hand import Hand, message, packs_of, put_batch, state_of
+from .hand import IMAGE, ROOT, Hand, message, packs_of, put_batch, state_of
 
 
 @dataclass
@@ -103,6 +113,37 @@ def works(store: Store, tmp_path: Path) -> Works:
     return Works(store, blobs, Hand(blobs, now=NOW), tenant)
 
 
+def test_large_packs_are_kept_as_long_as_their_batch_needs_them(works: Works) -> None:
+    works.dispatcher.inline_limit = 10
+    batch, number = works.batch()
+    assert works.dispatcher.step() == 3
+    references = [decode_message(sent) for sent in works.queue.sent]
+    assert all(isinstance(found, PackReference) for found in references)
+    digests = [found.digest.hex() for found in references if isinstance(found, PackReference)]
+    end = state_of(works.store, number).expires_at
+    assert end == NOW + batch.window_s
+    assert collect(works.blobs, end + 3_600).removed == 0
+    assert [get_content(works.blobs, digest) for digest in digests] == packs_of(batch)
+    assert collect(works.blobs, end + 86_400 + 2 * 3_600).removed == 3
+    with pytest.raises(DeliveryError, match="BLOB_MISSING"):
+        get_content(works.blobs, digests[0])
+
+
+def test_the_last_call_puts_packs_back_that_were_collected(works: Works) -> None:
+    works.driver.inline_limit = 10
+    batch, number = works.batch()
+    works.dispatcher.step()
+    works.now = state_of(works.store, number).expires_at + 5 * 86_400  # a relay that was away for days
+    works.queue.sent.clear()
+    works.drive()
+    assert len(works.queue.sent) == 3
+    collect(works.blobs, works.now + 3_600)
+    for sent, pack in zip(works.queue.sent, packs_of(batch), strict=True):
+        found = decode_message(sent)
+        assert isinstance(found, PackReference)
+        assert get_content(works.blobs, found.digest.hex()) == pack
+
+
 def test_replies_are_stored_once(works: Works) -> None:
     batch, number = works.batch()
     answers = [works.hand.answer(pack) for pack in packs_of(batch)]
@@ -130,6 +171,95 @@ def test_what_no_worker_signed_is_refused(works: Works, tmp_path: Path) -> None:
     assert works.collector.refused == 8
     assert state_of(works.store, number).ended == 0
     assert works.take(works.hand.answer(other)) == 2
+
+
+@dataclass
+class Changing:
+    """A source of policies, as a folder is whose policy is replaced, withdrawn, or ends."""
+
+    policy: TrustPolicy | None
+
+    def current(self, now: float) -> TrustPolicy:
+        """Return the policy in force."""
+        if self.policy is None:
+            raise AppraisalError("POLICY_EXPIRED", "it has ended")
+        return self.policy
+
+    def in_force(self, now: float) -> PolicyInForce:
+        """See :meth:`current`."""
+        return PolicyInForce(self.current(now), "1", signed=False)
+
+
+def test_with_a_policy_only_wanted_workers_count(works: Works) -> None:
+    works.now = time.time()
+    works.hand = Hand(works.blobs, now=works.now)
+    wanted = laboratory_policy(ROOT.fingerprint, IMAGE, "m", bytes(32))
+    source = Changing(laboratory_policy(ROOT.fingerprint, "another image", "m", bytes(32)))
+    keys = WorkerKeys(works.blobs, source, endorsements_for(wanted), works.clock)
+    works.collector = Collector(works.store, works.blobs, keys, works.clock)
+    batch, number = works.batch(now=int(works.now))
+    first, second, _ = (works.hand.answer(pack) for pack in packs_of(batch))
+    assert works.take(first) == 0  # signed by a worker whose image nobody wants
+    assert works.collector.refused == 2
+    source.policy = wanted
+    works.now += 11  # what was refused is looked at again
+    assert works.take(first) == 2
+    # Nothing can be judged without a policy in force: replies wait in their queue.
+    source.policy = None
+    works.now += 301
+    acknowledged: list[int] = []
+    with pytest.raises(DeliveryError, match="NO_POLICY_IN_FORCE") as caught:
+        works.collector.take([Delivery(second, lambda: acknowledged.append(1))])
+    assert caught.value.retriable
+    assert acknowledged == []
+    source.policy = wanted
+    assert works.take(second) == 2
+    assert state_of(works.store, number).counts["succeeded"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "code", "status"),
+    [
+        (None, (), "POLICY_UNREADABLE", 78),
+        ("{", (), "BAD_POLICY", 65),
+        ('{"version": "1"}', ("--policy-root", "00" * 32), "POLICY_NOT_SIGNED", 78),
+        ('{"version": "1"}', ("--policy-root", "0"), "BAD_POLICY_ROOT", 78),
+    ],
+)
+def test_a_relay_does_not_start_with_a_policy_that_is_none(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str | None,
+    more: tuple[str, ...],
+    code: str,
+    status: int,
+) -> None:
+    path = tmp_path / "policy.json"
+    if text is not None:
+        path.write_text(text)
+    words = ["ephemeralml", "relay", "--policy", str(path), "--state-dir", str(tmp_path / "s"), *more]
+    with patch.object(sys, "argv", words), pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err.split(":")[0]) == (status, f"error {code}")
+    assert not (tmp_path / "s").exists()
+
+
+def test_rests_grow_while_nothing_happens_and_end_with_the_first_work() -> None:
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return False
+
+    waits: list[float | None] = []
+    rest = Rest(Stopping(), 0.2)
+    for worked in (0, 0, 0, 0, 3, 0):
+        rest.after(worked)
+    assert waits == [0.2, 0.4, 0.8, 1.0, 0.2]
+    waits.clear()
+    for _ in range(2):
+        rest = Rest(Stopping(), 5)
+        rest.after(None)
+    assert waits == [5, 5]
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", os.urandom(64), b"\x82\x00\x40"])
