@@ -32,18 +32,19 @@ MASTER = Master(bytes(32))
 EVENTS = ["job.completed", "job.failed", "batch.completed", "batch.cancelled"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite-redis", "postgresql-redis", "sqlite-sqs", "sqlite-pubsub"])
 def place(
     request: pytest.FixtureRequest, remote_lab: Lab, tmp_path: Path
 ) -> Iterator[tuple[Stand, list[Path]]]:
     """A stand, and where the host keeps what it writes."""
+    database, _, carrier = request.param.partition("-")
     with ExitStack() as running:
         url, kept = None, [tmp_path]
-        if request.param == "postgresql":
+        if database == "postgresql":
             server = running.enter_context(postgres.running())
             url = server.database()
             kept.append(server.folder)
-        broker = running.enter_context(BROKERS["redis"](tmp_path / "broker"))
+        broker = running.enter_context(BROKERS[carrier](tmp_path / "broker"))
         made = running.enter_context(
             stand(
                 remote_lab,
@@ -62,13 +63,15 @@ def types(server: Sink) -> Counter[str]:
     return Counter(json.loads(body)["type"] for _, body in list(server.got))
 
 
-def receiver_of(there: Stand, server: Sink) -> str:
+def receiver_of(there: Stand, server: Sink, *wanted: str) -> str:
     """Register the receiver and return the key that it is shown."""
     store = Store(there.store_url)
     with store.transaction() as connection:
         tenant = tenants.ensure(connection, "acme", time.time())
         url = f"http://127.0.0.1:{server.server_port}/hook"
-        made = endpoints.create(connection, tenant.id, url, MASTER, time.time(), wanted=EVENTS, limit=9)
+        made = endpoints.create(
+            connection, tenant.id, url, MASTER, time.time(), wanted=wanted or EVENTS, limit=9
+        )
     store.close()
     return shown(MASTER.key("v1", made.endpoint_id, 1))
 
