@@ -40,6 +40,7 @@ from .tee import clock, devices, online
 POLICY_WARNING_DAYS: Final = 14
 ROLES: Final = ("worker", "client", "relay", "operator")
 GCP_TOKEN: Final = "EPHEMERALML_GCP_ACCESS_TOKEN"  # noqa: S105 - a variable's name
+REGION: Final = "us-east-1"  # a worker's default
 _KMS: Final = "EPHEMERALML_WORKER_KMS_"
 
 
@@ -183,7 +184,7 @@ def _key(settings: BrokerSettings, key: str, pool: str | None) -> Iterator[Findi
             name: os.environ.get(_KMS + name.upper())
             for name in ("endpoint", "region", "access_key_id", "secret_access_key", "session_token")
         }
-        given["endpoint_url"] = given.pop("endpoint")
+        given |= {"endpoint_url": given.pop("endpoint"), "region": given["region"] or REGION}
         aws = AwsSettings(**given, sts_endpoint=os.environ.get(_KMS + "STS_ENDPOINT"))  # type: ignore[arg-type]
         yield from aws_key(aws, key, None if pool is None else stored_key(settings, pool))
     except Error as error:

@@ -373,8 +373,9 @@ def test_the_command_tells_machines_and_people(
 def test_the_command_looks_at_a_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"ENDPOINT": "http://127.0.0.1:1", "REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"EPHEMERALML_WORKER_KMS_{name}", value)
+    monkeypatch.setenv("EPHEMERALML_WORKER_KMS_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.delenv("EPHEMERALML_WORKER_KMS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setenv("EPHEMERALML_WORKER_KMS_ACCESS_KEY_ID", "AKIA0")
     monkeypatch.setenv("EPHEMERALML_WORKER_KMS_SECRET_ACCESS_KEY", "a-secret-of-mine")
     words = ["doctor", "--state-dir", str(tmp_path / "s"), "--json", "--key", "alias/fleet"]
