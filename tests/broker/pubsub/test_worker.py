@@ -190,6 +190,7 @@ def test_a_host_s_garbage_harms_no_neighbour(settings: BrokerSettings, tmp_path:
     with worker(settings, tmp_path):
         until(lambda: answered(tmp_path) == ["ok:neighbour"])
         until(lambda: log_of(tmp_path).count("not of this system's form") >= 5)
+        until(lambda: log_of(tmp_path).count("kombu.exceptions.DecodeError: ") >= 2)
     assert left(settings) == 0
 
 
