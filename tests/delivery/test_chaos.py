@@ -20,7 +20,7 @@ from .chaos import SETTINGS, run
 from .site import CANARY, Site, site
 
 
-@pytest.mark.parametrize(("name", "seconds"), [("redis", 20), ("sqs", 15), ("pubsub", 15)])
+@pytest.mark.parametrize(("name", "seconds"), [("redis", 12), ("sqs", 12), ("pubsub", 12)])
 def test_nothing_is_lost_or_double_whatever_is_done(
     small_lab: Lab, tmp_path: Path, name: str, seconds: int
 ) -> None:

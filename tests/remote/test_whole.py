@@ -32,7 +32,7 @@ MASTER = Master(bytes(32))
 EVENTS = ["job.completed", "job.failed", "batch.completed", "batch.cancelled"]
 
 
-@pytest.fixture(params=["sqlite-redis", "postgresql-redis", "sqlite-sqs", "sqlite-pubsub"])
+@pytest.fixture(params=["sqlite-redis", "postgresql-sqs", "sqlite-pubsub"])
 def place(
     request: pytest.FixtureRequest, remote_lab: Lab, tmp_path: Path
 ) -> Iterator[tuple[Stand, list[Path]]]:
