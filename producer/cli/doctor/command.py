@@ -70,7 +70,7 @@ def doctor(
 ) -> None:
     """Check this machine, its settings and its deployment; exit 78 when something must be mended first.
 
-    Nothing is sent to a queue and nothing is stored. Broker and blob store are those of EPHEMERALML_…
+    Nothing is sent to a queue or written into broker and blob store. These are those of EPHEMERALML_…
     variables, the KMS that of EPHEMERALML_WORKER_KMS_…; the name of a Cloud KMS key begins with projects/.
     Run it once per role, with that role's credentials:
 

@@ -26,8 +26,8 @@ from .finding import Finding
 
 CONTEXT: Final = {"purpose": "ephemeralml-doctor"}
 DENIED: Final = "KMS_DENIED"
-#: Codes of a KMS that has looked at the wrapped key, and so would have unwrapped a good one.
-_LOOKED: Final = ("KMS_WRONG_BLOB", "KMS_WRONG_KEY")
+#: Cloud KMS looks at a blob after the permission only. AWS reads it first, to know which key it is of.
+_GIVEN_BY_GOOGLE: Final = "KMS_WRONG_BLOB"
 _TIMEOUT_S: Final = 10.0
 _MEND: Final = "allow nothing without attestation (deploy/aws/keys.yaml): ephemeralml kms policy check FILE"
 
@@ -118,6 +118,7 @@ def gcp_key(
                 bytes(64), context_bytes(CONTEXT), access_token=access_token, timeout_s=_TIMEOUT_S
             ),
             "bind decryption to the image's digest alone (deploy/gcp/keys): see docs/deploy/gcp-tdx.md",
+            given_by=_GIVEN_BY_GOOGLE,
         )
     finally:
         kms.close()
@@ -182,8 +183,13 @@ def _policy(client: Any, key_id: str) -> Iterator[Finding]:
         yield Finding("KEY_POLICY", "ok", "the policy releases the key against attestation only")
 
 
-def _direct(code: str, what: str, call: Callable[[], Any], mend: str = _MEND) -> Finding:
-    """Ask without attestation. Only a denial is good; other refusals came after the permission."""
+def _direct(
+    code: str, what: str, call: Callable[[], Any], mend: str = _MEND, *, given_by: str | None = None
+) -> Finding:
+    """Ask without attestation. Only a denial is good.
+
+    :param given_by: the code of a refusal that only comes after the permission.
+    """
     given = Finding(
         code,
         "problem",
@@ -196,7 +202,7 @@ def _direct(code: str, what: str, call: Callable[[], Any], mend: str = _MEND) ->
     except KeyReleaseError as error:
         if error.code == DENIED:
             return Finding(code, "ok", f"{what} is denied to this caller without attestation")
-        return given if error.code in _LOOKED else _not_asked(code, error)
+        return given if error.code == given_by else _not_asked(code, error)
     except Error as error:
         return _not_asked(code, error)
     return given

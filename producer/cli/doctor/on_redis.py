@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from ....broker_config.carriers import carrier_of, unusable
 from ....broker_config.queues import jobs_queue
@@ -63,7 +63,7 @@ def _line(settings: BrokerSettings) -> Finding:
             "its password and the sizes and times of jobs can be read on the way; jobs cannot",
             "rediss://, with EPHEMERALML_TLS_CA_FILE where the roots are your own",
         )
-    if parts.password is None and not local:
+    if parts.password is None and settings.tls_cert_file is None and not local:
         return Finding(
             "BROKER_LINE",
             "problem",
@@ -71,7 +71,8 @@ def _line(settings: BrokerSettings) -> Finding:
             "whoever reaches its port can delete jobs and send his own",
             "a user per role: ephemeralml queues policy worker",
         )
-    return Finding("BROKER_LINE", "ok", "the line to Redis is this machine's own, or TLS with a password")
+    seen = "the line to Redis is this machine's own, or TLS with a password or certificate"
+    return Finding("BROKER_LINE", "ok", seen)
 
 
 def _keeps(client: Redis) -> Iterator[Finding]:
@@ -137,7 +138,7 @@ def _rights(client: Redis, pool: str, role: str) -> Iterator[Finding]:
         seen = f"this user may run no script on {jobs_queue(pool)}"
         yield Finding("BROKER_RIGHTS", "problem", seen, f"it has not the rights of a {role}", ask)
         return
-    except RedisError:
+    except ResponseError:
         seen = "this Redis cannot say what a user may do"
         yield Finding("BROKER_RIGHTS", "warning", seen, "it is older than 7.0", "Redis 7.0 or newer")
         return

@@ -84,7 +84,7 @@ def _rights(calls: Calls, jobs: str, pool: str, role: str) -> Iterator[Finding]:
     except Denied:
         may = False
     except DeliveryError as error:
-        if isinstance(error, Missing):
+        if error.code != "BROKER_REFUSED":
             raise
         may = True  # refused for the handle's sake: after the permission
     if role in TAKERS and not may:

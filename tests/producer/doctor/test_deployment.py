@@ -18,6 +18,7 @@ import pytest
 from google.iam.v1 import iam_policy_pb2 as iam  # type: ignore[import-untyped]
 from google.pubsub_v1 import types
 from pydantic import SecretStr
+from redis.exceptions import ConnectionError
 
 from ephemeralml.broker_config import BrokerSettings
 from ephemeralml.broker_config.carriers import carrier_of
@@ -128,13 +129,30 @@ def test_a_redis_that_forgets_is_a_problem(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "verdict"),
-    [("redis://:p@redis.example:6379", "warning"), ("rediss://redis.example", "problem")],
+    ("url", "certificate", "verdict"),
+    [
+        ("redis://:p@redis.example:6379", None, "warning"),
+        ("rediss://redis.example", None, "problem"),
+        ("rediss://redis.example", Path("client.pem"), "ok"),
+        ("rediss://:p@redis.example", None, "ok"),
+    ],
 )
-def test_the_line_to_redis_is_judged_by_its_address(url: str, verdict: str) -> None:
+def test_the_line_to_redis_is_judged_by_its_address(url: str, certificate: Path | None, verdict: str) -> None:
     from ephemeralml.producer.cli.doctor.on_redis import _line
 
-    assert _line(BrokerSettings(broker_url=SecretStr(url))).verdict == verdict
+    settings = BrokerSettings(broker_url=SecretStr(url), tls_cert_file=certificate, tls_key_file=certificate)
+    assert _line(settings).verdict == verdict
+
+
+def test_a_redis_that_goes_away_meanwhile_is_not_taken_for_an_old_one(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr("redis.Redis.eval", gone)
+    with pytest.raises(DeliveryError, match="BROKER_UNREACHABLE"):
+        list(redis_broker(user(broker, "worker"), "small", "worker"))
 
 
 # ---------------------------------------------------------------- SQS and S3
@@ -185,6 +203,13 @@ def test_a_caller_that_sqs_denies_is_told_by_role(moto: Server, monkeypatch: pyt
     monkeypatch.setattr(sqs_calls.Calls, "lease", deny)
     assert verdicts(sqs_broker(settings, "small", "worker"))["BROKER_RIGHTS"] == "problem"
     assert verdicts(sqs_broker(settings, "small", "client"))["BROKER_RIGHTS"] == "ok"
+
+    def unknown(*_: object) -> int:
+        raise DeliveryError("BROKER_DENIED", "who is that?")
+
+    monkeypatch.setattr(sqs_calls.Calls, "lease", unknown)
+    with pytest.raises(DeliveryError, match="BROKER_DENIED"):  # not known is not allowed
+        list(sqs_broker(settings, "small", "worker"))
     monkeypatch.setattr(sqs_calls.Calls, "attributes", deny)
     found = list(sqs_broker(settings, "small", None))
     assert [finding.verdict for finding in found] == ["problem", "ok"]

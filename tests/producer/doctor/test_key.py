@@ -71,6 +71,12 @@ def test_a_key_that_is_given_without_a_tee_is_found_by_trying_and_by_reading(
     assert "KEY_POLICY" not in found
 
 
+def test_a_blob_that_the_host_put_there_proves_nothing(kms: LocalKms) -> None:
+    found = look(kms, WORKER, wrapped=Wrapped(b"no wrapped key", CONTEXT))
+    assert found["KEY_DIRECT_DECRYPT"].verdict == "warning"
+    assert "not asked" in found["KEY_DIRECT_DECRYPT"].seen
+
+
 def test_a_model_key_of_its_owner_shows_as_one(kms: LocalKms) -> None:
     found = look(kms, OWNER, "alias/model")
     assert found["KEY_DIRECT"].verdict == "problem"
